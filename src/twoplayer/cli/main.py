@@ -1,0 +1,72 @@
+"""`twoplayer`: the verbs, and how each ending becomes a line and an exit code."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import sys
+
+import typer
+
+from twoplayer.cli import data, recipes, sample, train
+from twoplayer.core.errors import Diverged, TrainingStopped, UserError
+
+app = typer.Typer(
+    help="Train, judge, compare and use generative adversarial networks on images.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(train.train)
+app.command()(sample.sample)
+app.command()(recipes.recipes)
+app.command()(data.data)
+
+MENDABLE = {
+    errno.ENOSPC: "no space left; free some or choose another --out",
+    errno.EDQUOT: "the disk quota is used up; free some or choose another --out",
+    errno.EACCES: "no permission; choose a place you may write to",
+    errno.EPERM: "no permission; choose a place you may write to",
+    errno.EROFS: "the file system is read-only; choose another place",
+    errno.ENOTDIR: "a part of this path is a file, not a folder",
+    errno.EISDIR: "this is a folder; a file was expected",
+    errno.EEXIST: "a file is in the way",
+    errno.ENAMETOOLONG: "the name is too long",
+    errno.ENOENT: "no such file or folder",
+}
+
+
+def main() -> None:
+    """Run the command line and exit with 0, 1, 2, 3 or 130."""
+    logging.basicConfig(format="twoplayer: %(message)s", stream=sys.stderr, level=logging.WARNING)
+    sys.exit(run())
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run one command; its exit code. Errors that a user can mend become one line on stderr."""
+    try:
+        return app(arguments, standalone_mode=False) or 0
+    except (UserError, Diverged) as error:
+        return _say(str(error), error.exit_code)
+    except (TrainingStopped, KeyboardInterrupt) as error:
+        return _say(str(error) or "stopped", TrainingStopped.exit_code)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        if error.errno not in MENDABLE:
+            raise
+        return _say(f"{error.filename or 'the disk'}: {MENDABLE[error.errno]}", UserError.exit_code)
+    except typer.Abort:
+        return _say("stopped", TrainingStopped.exit_code)
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # not a usage error of the argument parser: a defect
+            raise
+        message = error.format_message()
+        return _say(" ".join(message.split()) or "see --help", UserError.exit_code) if message else 0
+
+
+def _say(message: str, code: int) -> int:
+    print(f"twoplayer: {' '.join(message.split())}", file=sys.stderr)
+    return code

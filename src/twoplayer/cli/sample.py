@@ -1,0 +1,38 @@
+"""`twoplayer sample`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def sample(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")],
+    n: Annotated[int, typer.Option(help="How many pictures.")] = 25,
+    seed: Annotated[int, typer.Option(help="Which pictures.")] = 0,
+    best_of: Annotated[int, typer.Option(metavar="K", help="Draw K times as many, keep those D finds most real.")] = 1,
+    label: Annotated[str | None, typer.Option(metavar="L", help="The class, for a conditional run.")] = None,
+    grid: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Write one tiled picture here.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Write single pictures here.")] = None,
+) -> None:
+    """Draw pictures from a trained generator. The same seed gives the same pictures."""
+    import twoplayer as tp
+    from twoplayer.core.errors import UserError
+    from twoplayer.runs.grid import save_png, write_pictures
+
+    trained = tp.load(run)
+    if label is not None:
+        raise UserError(f"{run} is unconditional: its generator takes no --label")
+    if grid is not None and out is not None:
+        raise UserError("say either --grid FILE.png or --out FOLDER")
+    if out is not None:
+        write_pictures(trained.sample_blocks(n, seed, best_of), out)
+        typer.echo(str(out))
+        return
+    grid = grid or Path(f"{run.resolve().name}-seed-{seed}.png")
+    if grid.suffix.lower() != ".png":
+        raise UserError(f"--grid {grid}: the name has to end in .png")
+    save_png(trained.grid(n, seed, best_of), grid, {"run": run.name, "seed": seed, "best_of": best_of})
+    typer.echo(str(grid))

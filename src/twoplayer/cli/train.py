@@ -1,0 +1,55 @@
+"""`twoplayer train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Words = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[RECIPE|FILE.yaml] [KEY=VALUE ...]", help="A recipe (default: digits) and what to change in it."
+    ),
+]
+
+
+def train(
+    words: Words = None,
+    data: Annotated[
+        str | None, typer.Option(metavar="SOURCE", help="Images instead of the recipe's: a name, folder or file.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="The run's folder (default: the next free runs/NAME-001).")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    seed: Annotated[int | None, typer.Option(help="Of every random stream (default: the recipe's, usually 0).")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
+) -> None:
+    """Train a GAN; everything about it goes into a run folder.
+
+    Without arguments: the real handwritten digits inside scikit-learn, no download.
+    """
+    from twoplayer.core.stop import StopRequest
+
+    stop = StopRequest()
+    with stop.listening():
+        import twoplayer as tp
+
+        recipe, overrides = split_words(words or [])
+        if seed is not None:
+            overrides.append(f"seed={seed}")
+        run = tp.train(recipe, *overrides, data=data, out=out, resume=resume, device=device, quiet=quiet, stop=stop)
+        typer.echo(f"run      {run.path}")
+        typer.echo(f"pictures {run.folder.sample_grid(run.folder.sample_steps()[-1])}")
+        typer.echo(f"report   {run.folder.report}")
+        typer.echo(f"next     twoplayer sample {run.path} --n 100 --best-of 5")
+
+
+def split_words(words: list[str]) -> tuple[str | None, list[str]]:
+    """The recipe, if the first word names one, and the overrides."""
+    if words and "=" not in words[0]:
+        return words[0], words[1:]
+    return None, words

@@ -1,0 +1,1 @@
+"""The words every other room speaks: batches, verdicts, pieces, random streams, errors."""

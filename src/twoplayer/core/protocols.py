@@ -1,0 +1,139 @@
+"""The kinds of pieces, and what a step may ask of each.
+
+Objectives and penalties return one number per image, [N]; only the step reduces them to a scalar. A capability that
+only some pieces have is a protocol here, tested once with `isinstance`, never a branch on a name.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterable
+from typing import ClassVar, Protocol, runtime_checkable
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from twoplayer.core.batch import Batch
+from twoplayer.core.catalogue import Component
+from twoplayer.core.rng import Stream
+from twoplayer.core.verdict import Verdict
+
+ImageShape = tuple[int, int, int]
+"""Channels, height, width."""
+
+Judge = Callable[[Tensor], Verdict]
+"""A discriminator: images [N, C, H, W] in [-1, 1] to a verdict."""
+
+
+class GeneratorNetwork(Component):
+    """Hyper-parameters of a generator."""
+
+    kind = "generator"
+
+    @abstractmethod
+    def build(self, latent_dim: int, image_shape: ImageShape, num_classes: int) -> nn.Module:
+        """A freshly initialized module: latents [N, latent_dim] to images [N, C, H, W] in [-1, 1]."""
+
+
+class DiscriminatorNetwork(Component):
+    """Hyper-parameters of a discriminator."""
+
+    kind = "discriminator"
+
+    @abstractmethod
+    def build(self, image_shape: ImageShape, num_classes: int) -> nn.Module:
+        """A freshly initialized module: images [N, C, H, W] in [-1, 1] to a `Verdict`."""
+
+
+class Latents(Component):
+    """The distribution of z."""
+
+    kind = "latents"
+    dim: int
+
+    @abstractmethod
+    def draw(self, n: int, stream: Stream, like: Tensor | None = None) -> Tensor:
+        """n latents [n, dim] from a stream."""
+
+
+class Objective(Component):
+    """The game: what each player minimizes."""
+
+    kind = "objective"
+    generator_judges_real: ClassVar[bool] = False
+    """Whether `generator_loss` reads D's verdict on real images at D's present parameters."""
+
+    @abstractmethod
+    def discriminator_loss(self, real: Verdict, fake: Verdict) -> Tensor:
+        """D's loss per pair of a real and a fake image, [N]."""
+
+    @abstractmethod
+    def generator_loss(self, real: Verdict, fake: Verdict) -> Tensor:
+        """G's loss per fake image, [N]. `real` is stale unless `generator_judges_real`."""
+
+
+class SeparableObjective(Objective):
+    """An objective whose D loss is a part on real images plus a part on fakes; both are logged."""
+
+    @abstractmethod
+    def real_loss(self, real: Verdict) -> Tensor:
+        """D's loss on real images, [N]."""
+
+    @abstractmethod
+    def fake_loss(self, fake: Verdict) -> Tensor:
+        """D's loss on fakes, [N]."""
+
+    def discriminator_loss(self, real: Verdict, fake: Verdict) -> Tensor:
+        return self.real_loss(real) + self.fake_loss(fake)
+
+
+@runtime_checkable
+class Probabilistic(Protocol):
+    """An objective under which D's logits are log-odds, so that scores in [0, 1] exist."""
+
+    def probability(self, verdict: Verdict) -> Tensor:
+        """D's probability that each image is real, [N]."""
+
+
+class Regularizer(Component):
+    """An extra term or constraint; what it can do is said by the protocols below."""
+
+    kind = "regularizer"
+
+
+@runtime_checkable
+class DiscriminatorPenalty(Protocol):
+    """A regularizer that adds to D's loss."""
+
+    name: str
+
+    def discriminator_penalty(self, judge: nn.Module, real: Batch, fake: Tensor, stream: Stream) -> Tensor:
+        """The weighted penalty per image, [N], with a graph to D's parameters; fake: [N, C, H, W]."""
+
+
+@runtime_checkable
+class Projection(Protocol):
+    """A regularizer that moves D's parameters back into an allowed set after each of D's updates."""
+
+    def project(self, discriminator: nn.Module) -> None:
+        """Change the parameters in place."""
+
+
+class OptimizerRule(Component):
+    """Hyper-parameters of an optimizer."""
+
+    kind = "optimizer"
+
+    @abstractmethod
+    def build(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
+        """A torch optimizer over the given parameters."""
+
+
+class Metric(Component):
+    """A figure that compares fake with real images."""
+
+    kind = "metric"
+
+    @abstractmethod
+    def measure(self, real: Tensor, fake: Tensor, stream: Stream) -> float:
+        """One number from two sets of images, uint8 [N, C, H, W] and [M, C, H, W]."""

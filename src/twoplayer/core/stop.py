@@ -1,0 +1,58 @@
+"""Stopping on SIGINT or SIGTERM: at once while there is nothing to save, after the present step while training.
+
+Imports nothing heavy, so that the command line can listen from its first moment.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from twoplayer.core.errors import TrainingStopped
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class StopRequest:
+    """Whether somebody asked to stop.
+
+    Attributes:
+        requested: a signal has arrived.
+    """
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._deferring = False
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Answer signals inside the block. Python allows this in the main thread only; elsewhere nothing changes."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self._receive) for number in SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    @contextmanager
+    def deferring(self) -> Iterator[None]:
+        """Inside the block the first signal only sets `requested`; the block looks at it and saves."""
+        self._deferring = True
+        try:
+            yield
+        finally:
+            self._deferring = False
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if self.requested:
+            os._exit(TrainingStopped.exit_code)
+        self.requested = True
+        if not self._deferring:
+            raise TrainingStopped("stopped before anything had to be saved")

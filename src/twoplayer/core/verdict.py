@@ -1,0 +1,27 @@
+"""What a discriminator says about a batch of images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A player's answer about N images.
+
+    Attributes:
+        logits: [N], raw output; larger means "more real".
+        features: [N, F], the activations the logits were computed from.
+        class_logits: [N, K], for a discriminator that also names classes.
+    """
+
+    logits: Tensor
+    features: Tensor
+    class_logits: Tensor | None = None
+
+    def detach(self) -> Verdict:
+        """The same answer, cut off from the graph that made it."""
+        class_logits = None if self.class_logits is None else self.class_logits.detach()
+        return Verdict(self.logits.detach(), self.features.detach(), class_logits)

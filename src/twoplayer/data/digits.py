@@ -1,0 +1,38 @@
+"""The 1,797 handwritten digits, 8x8 grey, that ship inside scikit-learn: no download.
+
+Source: Alpaydin and Kaynak 1998, UCI "Optical Recognition of Handwritten Digits", its test part, as in
+`sklearn.datasets.load_digits`. Pixels are 0 .. 16 there; here they are scaled to 0 .. 255.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+import torch
+
+from twoplayer.data.images import ImageData
+from twoplayer.data.source import Source, Split
+
+TRAIN_SHARE = 0.8
+
+
+class DigitsSource(Source):
+    """`digits`. The first 80 % are the train split, the rest the test split."""
+
+    name: Literal["digits"] = "digits"
+    syntax = "digits"
+
+    @classmethod
+    def parse(cls, text: str) -> Self | None:
+        return cls() if text == "digits" else None
+
+    def load(self, split: Split, image_size: int | None, channels: int | None) -> ImageData:
+        from sklearn.datasets import load_digits
+
+        bunch = load_digits()
+        images = torch.from_numpy(bunch.images).mul(255.0 / 16.0).round().to(torch.uint8).unsqueeze(1)
+        labels = torch.from_numpy(bunch.target).long()
+        edge = round(len(images) * TRAIN_SHARE)
+        part = {"train": slice(0, edge), "test": slice(edge, None), "all": slice(None)}[split]
+        data = ImageData(images[part], "digits", split, labels[part], tuple(str(digit) for digit in range(10)))
+        return data.resized(image_size, channels)

@@ -1,0 +1,100 @@
+"""MNIST and Fashion-MNIST, from IDX files on disk or from the hub.
+
+Sources: LeCun, Cortes and Burges 1998, http://yann.lecun.com/exdb/mnist (the IDX format is described there); Xiao,
+Rasul and Vollgraf 2017, https://arxiv.org/abs/1708.07747. The folder `$TWOPLAYER_DATA/NAME` is read when it has the
+four files (gzipped or not); otherwise the `datasets` library fetches the set once and keeps it in its own cache.
+"""
+
+from __future__ import annotations
+
+import gzip
+import struct
+import zlib
+from pathlib import Path
+from typing import ClassVar, Literal, Self
+
+import numpy as np
+import torch
+
+from twoplayer.core.errors import UserError
+from twoplayer.data.hub import load_from_hub
+from twoplayer.data.images import ImageData
+from twoplayer.data.source import Source, Split, data_root
+
+PARTS = {"train": ("train",), "test": ("t10k",), "all": ("train", "t10k")}
+IDX_UINT8 = 0x08
+
+
+class _IdxSource(Source):
+    hub_repository: ClassVar[str]
+    class_names: ClassVar[tuple[str, ...]]
+
+    @classmethod
+    def parse(cls, text: str) -> Self | None:
+        return cls(name=text) if text == cls.syntax else None
+
+    def load(self, split: Split, image_size: int | None, channels: int | None) -> ImageData:
+        root = data_root()
+        folder = root / self.name if root else None
+        if folder is None or not folder.is_dir():
+            where = f"{folder} does not exist" if folder else "TWOPLAYER_DATA is not set"
+            data = load_from_hub(self.hub_repository, self.name, split, self.class_names, where)
+        else:
+            parts = [read_pair(folder, part) for part in PARTS[split]]
+            images = torch.from_numpy(np.concatenate([images for images, _ in parts])).unsqueeze(1)
+            labels = torch.from_numpy(np.concatenate([labels for _, labels in parts])).long()
+            data = ImageData(images, self.name, split, labels, self.class_names)
+        return data.resized(image_size, channels)
+
+
+class MnistSource(_IdxSource):
+    """`mnist`: 60,000 train and 10,000 test digits, 28x28 grey."""
+
+    name: Literal["mnist"] = "mnist"
+    syntax = "mnist"
+    hub_repository = "ylecun/mnist"
+    class_names = tuple(str(digit) for digit in range(10))
+
+
+class FashionMnistSource(_IdxSource):
+    """`fashion-mnist`: 60,000 train and 10,000 test pieces of clothing, 28x28 grey."""
+
+    name: Literal["fashion-mnist"] = "fashion-mnist"
+    syntax = "fashion-mnist"
+    hub_repository = "zalando-datasets/fashion_mnist"
+    class_names = ("top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
+
+
+def read_pair(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
+    """Images uint8 [N, H, W] and labels uint8 [N] of the part "train" or "t10k" in a folder of IDX files."""
+    images = read_idx(_find(folder, f"{part}-images-idx3-ubyte"))
+    labels = read_idx(_find(folder, f"{part}-labels-idx1-ubyte"))
+    if images.ndim != 3 or labels.shape != images.shape[:1]:
+        raise UserError(f"{folder}: {part} has images {images.shape} but labels {labels.shape}; copy the files again")
+    return images, labels
+
+
+def _find(folder: Path, name: str) -> Path:
+    for path in (folder / name, folder / f"{name}.gz"):
+        if path.is_file():
+            return path
+    raise UserError(f"{folder} lacks {name} or {name}.gz; put the IDX files there or unset TWOPLAYER_DATA")
+
+
+def read_idx(path: Path) -> np.ndarray:
+    """One IDX file of unsigned bytes, gzipped or not: uint8, shape from its header.
+
+    Raises:
+        UserError: the file is damaged or holds another type.
+    """
+    try:
+        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise UserError(f"{path} is damaged ({error}); copy it again") from error
+    if len(raw) < 4 or raw[:2] != b"\0\0" or raw[2] != IDX_UINT8 or len(raw) < 4 + 4 * raw[3]:
+        raise UserError(f"{path} is not an IDX file of bytes; copy it again")
+    shape = struct.unpack_from(f">{raw[3]}I", raw, 4)
+    start = 4 + 4 * raw[3]
+    if len(raw) - start != int(np.prod(shape, dtype=np.int64)):
+        raise UserError(f"{path} should hold {shape} bytes but has {len(raw) - start}; copy it again")
+    return np.frombuffer(raw, np.uint8, offset=start).reshape(shape).copy()

@@ -1,0 +1,82 @@
+"""A loaded data set: uint8 images in memory and what is known about them."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from twoplayer.core.errors import UserError
+from twoplayer.core.protocols import ImageShape
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """Images of one size.
+
+    Attributes:
+        images: [N, C, H, W], uint8.
+        source: the source's text, as a user would write it.
+        split: "train", "test" or "all".
+        labels: [N], int64; absent for unlabelled data.
+        class_names: one name per class id; empty for unlabelled data.
+    """
+
+    images: Tensor
+    source: str
+    split: str = "all"
+    labels: Tensor | None = None
+    class_names: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def shape(self) -> ImageShape:
+        """Channels, height, width."""
+        _, channels, height, width = self.images.shape
+        return channels, height, width
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over shape, pixels and labels: the same content gives the same text anywhere."""
+        digest = hashlib.sha256(repr(tuple(self.images.shape)).encode())
+        digest.update(self.images.contiguous().numpy().data)
+        if self.labels is not None:
+            digest.update(self.labels.contiguous().numpy().data)
+        return digest.hexdigest()
+
+    def resized(self, size: int | None, channels: int | None) -> ImageData:
+        """The same data at size x size pixels with 1 or 3 channels; None keeps what is there.
+
+        Resizing averages over the covered area when shrinking (antialiased bilinear). Raises UserError for images that
+        are not square: cropping is the source's business.
+        """
+        images = self.images
+        if channels is not None and channels != self.shape[0]:
+            images = _with_channels(images, channels)
+        if size is not None and (size, size) != self.shape[1:]:
+            if self.shape[1] != self.shape[2]:
+                raise UserError(f"{self.source}: images are {self.shape[1]}x{self.shape[2]}, image_size needs squares")
+            images = _resize(images, size)
+        return replace(self, images=images)
+
+
+def _with_channels(images: Tensor, channels: int) -> Tensor:
+    if channels == 3 and images.shape[1] == 1:
+        return images.repeat(1, 3, 1, 1)
+    if channels == 1 and images.shape[1] == 3:  # ITU-R BT.601 luma, as Pillow's "L"
+        weights = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
+        return (images.float() * weights).sum(1, keepdim=True).round().to(torch.uint8)
+    raise UserError(f"cannot make {channels} channels of {images.shape[1]}; data.channels is 1 or 3")
+
+
+def _resize(images: Tensor, size: int) -> Tensor:
+    chunks = [
+        torch.nn.functional.interpolate(chunk.float(), (size, size), mode="bilinear", antialias=True)
+        for chunk in torch.split(images, 4096)
+    ]
+    return torch.cat([chunk.round().clamp(0, 255).to(torch.uint8) for chunk in chunks])

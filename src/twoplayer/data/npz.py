@@ -1,0 +1,68 @@
+"""Arrays saved with numpy: `images`, and `labels` if there are any."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Literal, Self
+
+import numpy as np
+import torch
+
+from twoplayer.core.errors import UserError
+from twoplayer.data.images import ImageData
+from twoplayer.data.source import Source, Split
+
+
+class NpzSource(Source):
+    """`FILE.npz` with `images` uint8 [N, H, W], [N, H, W, C] or [N, C, H, W] (C is 1 or 3), optionally `labels` [N].
+
+    The file is one set: it has no splits, every split is the whole.
+    """
+
+    name: Literal["npz"] = "npz"
+    syntax = "FILE.npz"
+    path: str
+
+    @classmethod
+    def parse(cls, text: str) -> Self | None:
+        return cls(path=text) if text.lower().endswith(".npz") else None
+
+    def load(self, split: Split, image_size: int | None, channels: int | None) -> ImageData:
+        arrays = _read(Path(self.path).expanduser())
+        if "images" not in arrays:
+            raise UserError(f"{self.path} has no array 'images' (it has: {', '.join(arrays) or 'nothing'})")
+        images = torch.from_numpy(_channels_first(arrays["images"], self.path))
+        if len(images) == 0:
+            raise UserError(f"{self.path} has no images")
+        if "labels" not in arrays:
+            return ImageData(images, self.path).resized(image_size, channels)
+        labels = arrays["labels"]
+        if labels.shape != (len(images),) or not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0:
+            raise UserError(f"{self.path}: 'labels' must be {len(images)} whole numbers from 0, not {labels.shape}")
+        names = tuple(str(label) for label in range(int(labels.max()) + 1))
+        data = ImageData(images, self.path, "all", torch.from_numpy(labels.astype(np.int64)), names)
+        return data.resized(image_size, channels)
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {key: archive[key] for key in archive.files}
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(f"{path} is not a readable .npz of plain arrays: {error}") from error
+
+
+def _channels_first(images: np.ndarray, path: str) -> np.ndarray:
+    if images.dtype != np.uint8:
+        raise UserError(f"{path}: 'images' must be uint8, 0 to 255, not {images.dtype}")
+    if images.ndim == 3:
+        return images[:, None]
+    if images.ndim == 4 and images.shape[1] in (1, 3):
+        return images
+    if images.ndim == 4 and images.shape[3] in (1, 3):
+        return np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+    raise UserError(f"{path}: 'images' must be [N, H, W], [N, H, W, C] or [N, C, H, W], not {list(images.shape)}")

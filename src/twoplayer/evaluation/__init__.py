@@ -1,0 +1,1 @@
+"""Judging generators. Knows nothing of training; `api.py` brings the two together."""

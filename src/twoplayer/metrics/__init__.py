@@ -1,0 +1,1 @@
+"""Figures that compare fakes with real images."""

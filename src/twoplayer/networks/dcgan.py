@@ -1,0 +1,142 @@
+"""Convolutional players in the manner of DCGAN, as the WGAN-GP tutorial system on MNIST draws them.
+
+Source: the reading list's first system (WGAN-GP on MNIST with a DCGAN, Keras layers and defaults); the architecture
+family is Radford, Metz and Chintala 2015, https://arxiv.org/abs/1511.06434.
+
+With the defaults and 28x28x1 images the generator (20 latents) has 817,824 parameters with its running statistics,
+804,832 trainable; the discriminator 1,040,385 and 1,039,489.
+
+Deviations: none in the arithmetic. `batch_norm: false` is ours; it leaves the normalization out and gives the layers
+before it the bias that it made superfluous.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from twoplayer.core.protocols import DiscriminatorNetwork, GeneratorNetwork, ImageShape
+from twoplayer.core.verdict import Verdict
+from twoplayer.ops.batch_norm import BatchNorm
+from twoplayer.ops.convolution import SameConv2d, SameConvTranspose2d, same_output_size
+
+
+class DcganGenerator(GeneratorNetwork):
+    """Dense -> (h, w, n_filters) -> stride-1 block -> `n_blocks` doubling blocks, filters halving -> tanh image.
+
+    Attributes:
+        n_filters: channels of the smallest feature map.
+        n_blocks: how often the size doubles; the smallest map has ceil(size / 2^n_blocks) pixels a side.
+        kernel_size: side of every kernel, pixels.
+        leaky_relu_slope: slope for negative inputs.
+        batch_norm: normalize after every layer but the last.
+        batch_norm_momentum: share of the new batch in the running statistics.
+    """
+
+    name: Literal["dcgan"] = "dcgan"
+    n_filters: int = Field(128, ge=1, le=8192)
+    n_blocks: int = Field(2, ge=0, le=10)
+    kernel_size: int = Field(5, ge=1, le=31)
+    leaky_relu_slope: float = Field(0.3, ge=0.0, le=1.0)
+    batch_norm: bool = True
+    batch_norm_momentum: float = Field(0.01, gt=0.0, le=1.0)
+
+    def build(self, latent_dim: int, image_shape: ImageShape, num_classes: int) -> nn.Module:
+        return _Generator(self, latent_dim, image_shape)
+
+
+class DcganDiscriminator(DiscriminatorNetwork):
+    """Stride-1 convolution -> `n_blocks` stride-2 blocks, filters doubling -> one logit from the whole map.
+
+    Attributes:
+        n_filters: channels of the first feature map.
+        n_blocks: how often the size is halved.
+        kernel_size: side of every kernel but the last, pixels; the last covers the whole remaining map.
+        leaky_relu_slope: slope for negative inputs.
+        dropout: probability of dropping a value after each stride-2 block.
+        batch_norm: normalize after every layer but the last.
+        batch_norm_momentum: share of the new batch in the running statistics.
+    """
+
+    name: Literal["dcgan"] = "dcgan"
+    n_filters: int = Field(64, ge=1, le=8192)
+    n_blocks: int = Field(2, ge=0, le=10)
+    kernel_size: int = Field(5, ge=1, le=31)
+    leaky_relu_slope: float = Field(0.3, ge=0.0, le=1.0)
+    dropout: float = Field(0.3, ge=0.0, lt=1.0)
+    batch_norm: bool = True
+    batch_norm_momentum: float = Field(0.01, gt=0.0, le=1.0)
+
+    def build(self, image_shape: ImageShape, num_classes: int) -> nn.Module:
+        return _Discriminator(self, image_shape)
+
+
+def halved_sizes(image_shape: ImageShape, n_blocks: int) -> list[tuple[int, int]]:
+    """(height, width) after 0, 1, ... n_blocks halvings, rounding up."""
+    sizes = [(image_shape[1], image_shape[2])]
+    for _ in range(n_blocks):
+        sizes.append((same_output_size(sizes[-1][0], 2), same_output_size(sizes[-1][1], 2)))
+    return sizes
+
+
+class _Generator(nn.Module):
+    def __init__(self, config: DcganGenerator, latent_dim: int, image_shape: ImageShape) -> None:
+        super().__init__()
+        sizes = halved_sizes(image_shape, config.n_blocks)[::-1]
+        bias = not config.batch_norm
+        channels = config.n_filters
+        self.start_shape = (channels, *sizes[0])
+        width = channels * sizes[0][0] * sizes[0][1]
+        self.project = nn.Sequential(nn.Linear(latent_dim, width, bias=bias), *_normalize_and_rectify(config, width))
+        layers: list[nn.Module] = []
+        for block, size in enumerate(sizes):
+            filters = max(config.n_filters // 2**block, 1)
+            stride = 1 if block == 0 else 2
+            layers.append(SameConvTranspose2d(channels, filters, config.kernel_size, stride, size, bias=bias))
+            layers.extend(_normalize_and_rectify(config, filters))
+            channels = filters
+        self.blocks = nn.Sequential(*layers)
+        self.to_image = SameConvTranspose2d(channels, image_shape[0], config.kernel_size, 1, sizes[-1], bias=False)
+        self.apply(_keras_initialization)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        hidden: Tensor = self.project(latents).unflatten(1, self.start_shape)
+        images: Tensor = self.to_image(self.blocks(hidden))
+        return images.tanh()
+
+
+class _Discriminator(nn.Module):
+    def __init__(self, config: DcganDiscriminator, image_shape: ImageShape) -> None:
+        super().__init__()
+        channels = config.n_filters
+        layers: list[nn.Module] = [SameConv2d(image_shape[0], channels, config.kernel_size)]
+        layers.extend(_normalize_and_rectify(config, channels))
+        for _ in range(config.n_blocks):
+            layers.append(SameConv2d(channels, channels * 2, config.kernel_size, stride=2))
+            channels *= 2
+            layers.extend(_normalize_and_rectify(config, channels))
+            layers.append(nn.Dropout(config.dropout))
+        self.blocks = nn.Sequential(*layers)
+        self.to_logit = nn.Conv2d(channels, 1, halved_sizes(image_shape, config.n_blocks)[-1])
+        self.apply(_keras_initialization)
+
+    def forward(self, images: Tensor) -> Verdict:
+        features: Tensor = self.blocks(images)
+        return Verdict(logits=self.to_logit(features).flatten(), features=features.flatten(1))
+
+
+def _normalize_and_rectify(config: DcganGenerator | DcganDiscriminator, channels: int) -> list[nn.Module]:
+    rectify = nn.LeakyReLU(config.leaky_relu_slope)
+    if not config.batch_norm:
+        return [rectify]
+    return [BatchNorm(channels, momentum=config.batch_norm_momentum), rectify]
+
+
+def _keras_initialization(module: nn.Module) -> None:
+    """Glorot-uniform kernels and zero biases, the Keras defaults."""
+    if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+        nn.init.xavier_uniform_(module.weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

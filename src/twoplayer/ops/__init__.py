@@ -1,0 +1,1 @@
+"""Layers with exactly stated arithmetic, usable in any network."""

@@ -1,0 +1,46 @@
+"""Batch normalization whose running variance is the biased batch variance, as in Keras.
+
+Source: Ioffe and Szegedy 2015, https://arxiv.org/abs/1502.03167; Keras `BatchNormalization`. torch.nn.BatchNorm keeps
+the unbiased variance instead, which differs by N / (N - 1) and makes a faithful copy of a Keras network drift.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class BatchNorm(nn.Module):
+    """Normalizes [N, C] or [N, C, ...] per channel.
+
+    Args:
+        num_channels: C.
+        epsilon: added to the variance.
+        momentum: share of the new batch in the running statistics (Keras calls 1 minus this `momentum`).
+    """
+
+    running_mean: Tensor
+    running_variance: Tensor
+
+    def __init__(self, num_channels: int, epsilon: float = 1e-3, momentum: float = 0.01) -> None:
+        super().__init__()
+        self.epsilon = epsilon
+        self.momentum = momentum
+        self.weight = nn.Parameter(torch.ones(num_channels))
+        self.bias = nn.Parameter(torch.zeros(num_channels))
+        self.register_buffer("running_mean", torch.zeros(num_channels))
+        self.register_buffer("running_variance", torch.ones(num_channels))
+
+    def forward(self, images: Tensor) -> Tensor:
+        if not self.training:
+            return F.batch_norm(
+                images, self.running_mean, self.running_variance, self.weight, self.bias, eps=self.epsilon
+            )
+        output, mean, inverse_deviation = torch.native_batch_norm(
+            images, self.weight, self.bias, None, None, True, 0.0, self.epsilon
+        )
+        with torch.no_grad():
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_variance.lerp_(inverse_deviation.pow(-2).sub_(self.epsilon), self.momentum)
+        return output

@@ -1,0 +1,77 @@
+"""Convolutions with "same" padding as TensorFlow defines it, and their exact transposes.
+
+Source: https://www.tensorflow.org/api_docs/python/tf/nn#notes_on_padding_2. A convolution of stride s maps n pixels to
+ceil(n / s). The padding that this needs is split evenly; an odd pixel goes *after*: 28 -> 14 with a 5x5 kernel pads
+1 before and 2 after. The transposed convolution is the adjoint of the convolution from `output_size`, so it crops what
+that convolution pads, and any output size is reachable, odd ones too.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def same_output_size(size: int, stride: int) -> int:
+    """Pixels that a "same" convolution makes of `size` pixels: ceil(size / stride)."""
+    return -(-size // stride)
+
+
+def same_padding(size: int, kernel_size: int, stride: int) -> tuple[int, int]:
+    """Pixels to pad (before, after) along one axis of `size` pixels."""
+    total = max((same_output_size(size, stride) - 1) * stride + kernel_size - size, 0)
+    return total // 2, total - total // 2
+
+
+class SameConv2d(nn.Conv2d):
+    """Convolution [N, C, H, W] -> [N, K, ceil(H / stride), ceil(W / stride)]."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, bias: bool = True
+    ) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, stride, bias=bias)
+
+    def forward(self, images: Tensor) -> Tensor:
+        height, width = images.shape[-2:]
+        top, bottom = same_padding(height, self.kernel_size[0], self.stride[0])
+        left, right = same_padding(width, self.kernel_size[1], self.stride[1])
+        if (top, left) == (bottom, right):
+            return F.conv2d(images, self.weight, self.bias, self.stride, (top, left))
+        return F.conv2d(F.pad(images, (left, right, top, bottom)), self.weight, self.bias, self.stride)
+
+
+class SameConvTranspose2d(nn.ConvTranspose2d):
+    """Transposed convolution [N, C, ceil(H / stride), ceil(W / stride)] -> [N, K, H, W] with (H, W) = output_size."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int,
+        output_size: tuple[int, int],
+        bias: bool = True,
+    ) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, stride, bias=bias)
+        self.output_size = output_size
+
+    def forward(self, images: Tensor, output_size: list[int] | None = None) -> Tensor:
+        height, width = self.output_size
+        top, bottom = same_padding(height, self.kernel_size[0], self.stride[0])
+        left, right = same_padding(width, self.kernel_size[1], self.stride[1])
+        assert images.shape[-2:] == (
+            same_output_size(height, self.stride[0]),
+            same_output_size(width, self.stride[1]),
+        ), f"{tuple(images.shape)} cannot become {self.output_size}"
+        # What is padded less on one side is cropped by the kernel, the rest by a slice.
+        full = F.conv_transpose2d(images, self.weight, self.bias, self.stride, (min(top, bottom), min(left, right)))
+        return full[..., top - min(top, bottom) :, left - min(left, right) :][..., :height, :width].contiguous()
+
+
+def count_parameters(module: nn.Module, *, trainable_only: bool = False) -> int:
+    """Numbers that a module learns, plus its running statistics unless `trainable_only`."""
+    tensors: list[Tensor] = list(module.parameters())
+    if not trainable_only:
+        tensors += [buffer for buffer in module.buffers() if torch.is_floating_point(buffer)]
+    return sum(tensor.numel() for tensor in tensors)

@@ -1,0 +1,1 @@
+"""One YAML file per system, the schema they follow, and how overrides are merged into them."""

@@ -1,0 +1,151 @@
+"""What a recipe may say. Unions over pieces are built from the catalogue."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from twoplayer.core.catalogue import discover, union_of
+from twoplayer.core.protocols import (
+    DiscriminatorNetwork,
+    GeneratorNetwork,
+    Latents,
+    Objective,
+    OptimizerRule,
+    Regularizer,
+)
+
+for _room in ("networks", "objectives", "regularizers", "latents", "optimizers"):
+    discover(f"twoplayer.{_room}")
+
+if TYPE_CHECKING:
+    AnyGenerator = GeneratorNetwork
+    AnyDiscriminator = DiscriminatorNetwork
+    AnyLatents = Latents
+    AnyObjective = Objective
+    AnyOptimizer = OptimizerRule
+    AnyRegularizer = Regularizer
+else:
+    AnyGenerator = union_of(GeneratorNetwork)
+    AnyDiscriminator = union_of(DiscriminatorNetwork)
+    AnyLatents = union_of(Latents)
+    AnyObjective = union_of(Objective)
+    AnyOptimizer = union_of(OptimizerRule)
+    AnyRegularizer = union_of(Regularizer)
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class DataOptions(_Section):
+    """Which images, and how they are brought to one form.
+
+    Attributes:
+        source: as on the command line, for example "mnist" or "folder:/my/pictures".
+        split: which part to train on.
+        image_size: pixels a side; left out, the images' own size.
+        channels: 1 or 3; left out, the images' own.
+        flip: mirror each image left to right with probability 0.5.
+    """
+
+    source: str = Field(min_length=1)
+    split: Literal["train", "test", "all"] = "train"
+    image_size: int | None = Field(None, ge=1, le=4096)
+    channels: Literal[1, 3] | None = None
+    flip: bool = False
+
+
+class Simultaneous(_Section):
+    """Both gradients are taken at the same parameters, from one fake batch."""
+
+    name: Literal["simultaneous"] = "simultaneous"
+
+    @property
+    def discriminator_steps(self) -> int:
+        return 1
+
+
+class Alternating(_Section):
+    """D's updates, then G's against the new D.
+
+    Attributes:
+        discriminator_steps: D updates per G update.
+    """
+
+    name: Literal["alternating"] = "alternating"
+    discriminator_steps: int = Field(1, ge=1, le=1000)
+
+
+Play = Simultaneous | Alternating
+
+
+class Optimizers(_Section):
+    """The update rule of each player."""
+
+    generator: AnyOptimizer
+    discriminator: AnyOptimizer
+
+
+class Average(_Section):
+    """Exponential moving average of G's weights and running statistics, used for every picture and snapshot.
+
+    Attributes:
+        half_life_kimg: thousands of real images after which a weight's share in the average has halved.
+    """
+
+    half_life_kimg: float = Field(gt=0.0)
+
+
+class Recipe(_Section):
+    """A full configuration of a training run.
+
+    Attributes:
+        name: what the recipe is called.
+        title: one line for the list of recipes.
+        steps: generator updates; either this or `epochs`.
+        epochs: passes over the data; either this or `steps`.
+        batch_size: real images per D update.
+        seed: of every random stream.
+        log_every: steps per line of the metrics log.
+        sample_every: steps between grids (one is also made at the end of each epoch).
+        checkpoint_every: steps between checkpoints.
+        keep_checkpoints: how many of the newest are kept, besides the best.
+        grid_images: pictures in a grid of samples.
+    """
+
+    name: str = Field(min_length=1)
+    title: str = ""
+    steps: int | None = Field(None, ge=1)
+    epochs: int | None = Field(None, ge=1)
+    batch_size: int = Field(ge=1)
+    seed: int = Field(0, ge=0, lt=2**63)
+    log_every: int = Field(ge=1)
+    sample_every: int = Field(ge=1)
+    checkpoint_every: int = Field(ge=1)
+    keep_checkpoints: int = Field(2, ge=1)
+    grid_images: int = Field(25, ge=1, le=10_000)
+    data: DataOptions
+    latents: AnyLatents
+    generator: AnyGenerator
+    discriminator: AnyDiscriminator
+    objective: AnyObjective
+    regularizers: Annotated[tuple[AnyRegularizer, ...], Field(strict=False)] = ()
+    play: Annotated[Play, Field(discriminator="name")]
+    optimizers: Optimizers
+    average: Average | None = None
+    precision: Literal["fp32"] = "fp32"
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("say either steps or epochs")
+        return self
+
+    def total_steps(self, batches_per_epoch: int) -> int:
+        """Generator updates of the whole run; a last step that would need a part of a pass is left out."""
+        if self.steps is not None:
+            return self.steps
+        assert self.epochs is not None
+        return max(self.epochs * batches_per_epoch // self.play.discriminator_steps, 1)

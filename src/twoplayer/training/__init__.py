@@ -1,0 +1,1 @@
+"""The game being played: step, order of play, loop, averages, checkpoints."""

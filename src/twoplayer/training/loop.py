@@ -1,0 +1,128 @@
+"""The loop: play steps, average, watch for NaN, and tell an observer what is due."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from itertools import count
+from typing import Protocol
+
+from twoplayer.core.errors import Diverged, TrainingStopped
+from twoplayer.core.rng import Stream
+from twoplayer.core.stop import StopRequest
+from twoplayer.data.batches import Batches
+from twoplayer.recipes.schema import Recipe
+from twoplayer.training.play import play_step
+from twoplayer.training.state import TrainingState
+from twoplayer.training.step import Report, first_not_finite
+
+
+class Observer(Protocol):
+    """Whoever writes things down. The loop decides when, the observer what."""
+
+    def on_step(self, state: TrainingState) -> None:
+        """After every step; has to be cheap."""
+
+    def on_log(self, state: TrainingState) -> None:
+        """At the end of a log interval, before the meters are reset."""
+
+    def on_sample(self, state: TrainingState, epoch_ended: int | None) -> None:
+        """Pictures are due; `epoch_ended` is the number of the epoch that this step completed."""
+
+    def on_checkpoint(self, state: TrainingState, *, scheduled: bool) -> None:
+        """Save; `scheduled` is false when a signal asked for it."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """When what is due, in steps.
+
+    Attributes:
+        steps: of the whole run.
+        batches_per_step: real batches that one step uses.
+        batches_per_epoch: batches in one pass over the data.
+    """
+
+    steps: int
+    batches_per_step: int
+    batches_per_epoch: int
+    log_every: int
+    sample_every: int
+    checkpoint_every: int
+
+    @classmethod
+    def of(cls, recipe: Recipe, batches: Batches) -> Schedule:
+        """The schedule that a recipe means on given data."""
+        return cls(
+            steps=recipe.total_steps(batches.per_epoch),
+            batches_per_step=recipe.play.discriminator_steps,
+            batches_per_epoch=batches.per_epoch,
+            log_every=recipe.log_every,
+            sample_every=recipe.sample_every,
+            checkpoint_every=recipe.checkpoint_every,
+        )
+
+    def due(self, step: int, every: int) -> bool:
+        """Whether something with this interval is due after a step; everything is due after the last."""
+        return step % every == 0 or step == self.steps
+
+    def epoch(self, step: int) -> float:
+        """Passes over the data after a step."""
+        return step * self.batches_per_step / self.batches_per_epoch
+
+    def epoch_ended(self, step: int) -> int | None:
+        """The number of the epoch that a step completed, if it completed one."""
+        now, before = int(self.epoch(step)), int(self.epoch(step - 1))
+        return now if now > before else None
+
+
+def train(
+    state: TrainingState, recipe: Recipe, batches: Batches, schedule: Schedule, observer: Observer, stop: StopRequest
+) -> None:
+    """Play from the state's step to the schedule's end.
+
+    Raises:
+        Diverged: something became NaN or infinite; nothing was saved after that.
+        TrainingStopped: a signal came; a checkpoint was saved.
+    """
+    stream = Stream(recipe.seed).child("train")
+    begun, seconds_before = time.monotonic(), state.seconds
+    with stop.deferring():
+        while state.step < schedule.steps:
+            if stop.requested:
+                observer.on_checkpoint(state, scheduled=False)
+                raise TrainingStopped(f"stopped after step {state.step}")
+            _one_step(state, recipe, batches, stream)
+            state.seconds = seconds_before + time.monotonic() - begun
+            _tell(state, schedule, observer)
+
+
+def _one_step(state: TrainingState, recipe: Recipe, batches: Batches, stream: Stream) -> None:
+    begun = time.monotonic()
+    numbers = count(state.step * recipe.play.discriminator_steps)
+    place = stream.child(state.step + 1)
+    place.child("layers").seed_torch()
+    report = play_step(recipe.play, state.game, lambda: batches[next(numbers)], place)
+    if state.average is not None:
+        state.average.update_parameters(state.game.generator.network)
+    _require_finite(state, report)
+    state.step += 1
+    state.meters.add(report, time.monotonic() - begun)
+
+
+def _require_finite(state: TrainingState, report: Report) -> None:
+    culprit = first_not_finite([*report.items(), *state.named_tensors()])
+    if culprit is not None:
+        raise Diverged(state.step + 1, culprit)
+
+
+def _tell(state: TrainingState, schedule: Schedule, observer: Observer) -> None:
+    observer.on_step(state)
+    if schedule.due(state.step, schedule.log_every):
+        observer.on_log(state)
+        state.meters.reset()
+    epoch_ended = schedule.epoch_ended(state.step)
+    if epoch_ended is not None or schedule.due(state.step, schedule.sample_every):
+        observer.on_sample(state, epoch_ended)
+    if schedule.due(state.step, schedule.checkpoint_every):
+        observer.on_checkpoint(state, scheduled=True)

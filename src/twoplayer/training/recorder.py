@@ -1,0 +1,85 @@
+"""What a run writes down while it trains: log, grids, checkpoints, snapshot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import nn
+
+from twoplayer.core.rng import Stream
+from twoplayer.recipes.schema import Recipe
+from twoplayer.runs.folder import RunFolder
+from twoplayer.runs.grid import save_png, tile
+from twoplayer.runs.log import ALWAYS, Row, append_row, flush_to_disk
+from twoplayer.runs.sampling import sample
+from twoplayer.runs.snapshot import SnapshotInfo, write_snapshot
+from twoplayer.training.checkpoint import prune, write_checkpoint
+from twoplayer.training.loop import Schedule
+from twoplayer.training.progress import Progress
+from twoplayer.training.state import TrainingState
+
+
+@dataclass
+class Recorder:
+    """The loop's observer.
+
+    Attributes:
+        folder: the run.
+        recipe: its recipe.
+        schedule: its schedule.
+        info: facts for the snapshot; step and kimg are filled in.
+        progress: where progress is shown.
+        judge: the in-training figure of a generator, lower is better; decides which checkpoint is best.
+    """
+
+    folder: RunFolder
+    recipe: Recipe
+    schedule: Schedule
+    info: SnapshotInfo
+    progress: Progress
+    judge: Callable[[nn.Module], float]
+
+    def on_step(self, state: TrainingState) -> None:
+        self.progress.advance(state.step)
+
+    def on_log(self, state: TrainingState) -> None:
+        row = self.row(state)
+        append_row(self.folder.metrics, row)
+        self.progress.figures(row)
+
+    def on_sample(self, state: TrainingState, epoch_ended: int | None) -> None:
+        stream = Stream(self.recipe.seed).child("grid")
+        images = sample(state.generator_for_use, self.recipe.latents, self.recipe.grid_images, stream)
+        facts: dict[str, str | int | float] = {"step": state.step}
+        if epoch_ended is not None:
+            facts["epoch_ended"] = epoch_ended
+        save_png(tile(images), self.folder.sample_grid(state.step), facts)
+
+    def on_checkpoint(self, state: TrainingState, *, scheduled: bool) -> None:
+        if scheduled:
+            figure = self.judge(state.generator_for_use)
+            if figure < state.best_figure:
+                state.best_step, state.best_figure = state.step, figure
+        flush_to_disk(self.folder.metrics)
+        write_checkpoint(self.folder, state.step, state.tree(), {"data_sha256": self.info.data_sha256})
+        prune(self.folder, self.recipe.keep_checkpoints, state.best_step)
+        info = self.info.model_copy(update={"step": state.step, "kimg": self.kimg(state.step)})
+        write_snapshot(self.folder.generator, state.generator_for_use, info)
+
+    def kimg(self, step: int) -> float:
+        """Thousands of real images shown to D after a step."""
+        return step * self.schedule.batches_per_step * self.recipe.batch_size / 1000.0
+
+    def row(self, state: TrainingState) -> Row:
+        """The line of the log for the present interval."""
+        images = state.meters.steps * self.schedule.batches_per_step * self.recipe.batch_size
+        row: Row = {
+            "step": state.step,
+            "kimg": self.kimg(state.step),
+            "epoch": self.schedule.epoch(state.step),
+            "seconds": round(state.seconds, 3),
+            "images_per_second": round(images / max(state.meters.seconds, 1e-9), 1),
+        }
+        means = state.meters.means()
+        return row | {name: means.get(name) for name in ALWAYS} | means

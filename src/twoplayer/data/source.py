@@ -38,7 +38,7 @@ def open_source(text: str) -> Source:
     """The source that a user's SOURCE text names. Raises UserError for texts that none recognizes."""
     discover("twoplayer.data")
     kinds = components(Source).values()  # type: ignore[type-abstract]
-    for kind in kinds:
+    for kind in sorted(kinds, key=lambda kind: kind.syntax != text):  # a name wins over a folder of that name
         if (source := kind.parse(text)) is not None:
             return source
     named = [kind.syntax for kind in kinds if ":" not in kind.syntax]

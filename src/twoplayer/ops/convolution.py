@@ -64,9 +64,18 @@ class SameConvTranspose2d(nn.ConvTranspose2d):
             same_output_size(height, self.stride[0]),
             same_output_size(width, self.stride[1]),
         ), f"{tuple(images.shape)} cannot become {self.output_size}"
-        # What is padded less on one side is cropped by the kernel, the rest by a slice.
-        full = F.conv_transpose2d(images, self.weight, self.bias, self.stride, (min(top, bottom), min(left, right)))
-        return full[..., top - min(top, bottom) :, left - min(left, right) :][..., :height, :width].contiguous()
+        rows = _crop(images.shape[-2], height, top, bottom, self.kernel_size[0], self.stride[0])
+        columns = _crop(images.shape[-1], width, left, right, self.kernel_size[1], self.stride[1])
+        padding, extra = (rows[0], columns[0]), (rows[1], columns[1])
+        full = F.conv_transpose2d(images, self.weight, self.bias, self.stride, padding, extra)
+        return full[..., top - rows[0] :, left - columns[0] :][..., :height, :width].contiguous()
+
+
+def _crop(size: int, output_size: int, before: int, after: int, kernel_size: int, stride: int) -> tuple[int, int]:
+    """What the kernel crops on both sides, and what it appends: a kernel smaller than its stride ends too early."""
+    both = min(before, after)
+    length = (size - 1) * stride + kernel_size - 2 * both
+    return both, max(before - both + output_size - length, 0)
 
 
 def count_parameters(module: nn.Module, *, trainable_only: bool = False) -> int:

@@ -1,0 +1,201 @@
+"""The command line as its users meet it: a process, its output, its exit code."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import twoplayer as tp
+from tests.conftest import TINY, Cli, random_images
+from twoplayer.cli.main import run
+from twoplayer.recipes.load import recipe_names, recipe_text
+from twoplayer.runs.grid import tile
+
+
+def test_train_says_where_everything_is(cli: Cli, tmp_path: Path) -> None:
+    done = cli("train", *TINY, "--device", "cpu")
+    assert done.returncode == 0, done.stderr
+    assert "runs/digits-001/samples/step-0000006.png" in done.stdout
+    assert "twoplayer sample runs/digits-001" in done.stdout
+    assert "step 6/6" in done.stderr
+    assert (tmp_path / "runs" / "digits-001" / "report.html").is_file()
+    assert run(["train", *TINY, "--quiet"]) == 0
+    assert (tmp_path / "runs" / "digits-002").is_dir(), "a second call takes the next free folder"
+
+
+def test_a_run_repeats_from_its_own_config(tiny_run: tp.Run, tmp_path: Path) -> None:
+    assert (
+        run(["train", str(tiny_run.folder.config), "--out", str(tmp_path / "again"), "--quiet", "--device", "cpu"]) == 0
+    )
+    again = tp.load(tmp_path / "again")
+    assert again.recipe == tiny_run.recipe
+    assert torch.equal(again.sample(4), tiny_run.sample(4))
+
+
+def test_sample_a_grid_and_a_folder(tiny_run: tp.Run, tmp_path: Path) -> None:
+    assert run(["sample", str(tiny_run.path), "--n", "9", "--seed", "3", "--grid", "grid.png"]) == 0
+    wanted = tiny_run.sample(9, seed=3)
+    with Image.open("grid.png") as picture:
+        assert np.array_equal(np.asarray(picture), np.asarray(tile(wanted)))
+    assert run(["sample", str(tiny_run.path), "--n", "5", "--seed", "3", "--out", "many"]) == 0
+    names = sorted(path.name for path in Path("many").iterdir())
+    assert names == [f"{number:06d}.png" for number in range(5)]
+    for number, name in enumerate(names):
+        with Image.open(Path("many") / name) as picture:
+            assert np.array_equal(np.asarray(picture), wanted[number, 0].numpy())
+    assert run(["sample", str(tiny_run.path), "--best-of", "3", "--n", "4"]) == 0
+    with Image.open("tiny-seed-0.png") as picture:
+        assert np.array_equal(np.asarray(picture), np.asarray(tiny_run.grid(4, best_of=3)))
+    assert not torch.equal(tiny_run.sample(4, best_of=3), tiny_run.sample(4))
+
+
+def test_recipes(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["recipes"]) == 0
+    listed = capsys.readouterr().out
+    assert all(name in listed for name in recipe_names())
+    assert run(["recipes", "mnist-wgan-gp"]) == 0
+    assert capsys.readouterr().out == recipe_text("mnist-wgan-gp")
+
+
+def test_data(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["data", "digits"]) == 0
+    told = capsys.readouterr().out
+    for part in ("1,438", "8 x 8 pixels, grey", "0 (1", "twoplayer train digits"):
+        assert part in told, part
+
+
+def make_bad_places(folder: Path) -> None:
+    (folder / "empty").mkdir()
+    (folder / "file").write_text("a file")
+    (folder / "other").mkdir()
+    (folder / "other" / "precious.txt").write_text("mine")
+    np.savez(folder / "small.npz", images=random_images(8)[:, 0].numpy())
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train", "digts"], "unknown recipe 'digts'; did you mean 'digits'?"),
+        (["train", "missing.yaml"], "missing.yaml: no such file"),
+        (["train", "btch_size=3"], "unknown key 'btch_size'; did you mean 'batch_size'?"),
+        (["train", "batch_size=ten"], "batch_size='ten' should be a valid integer"),
+        (["train", "optimizers.generator.learning_rate=.nan"], "should be a finite number"),
+        (["train", "steps=-5"], "steps=-5 should be greater than or equal to 1"),
+        (["train", "--seed", "-1"], "seed=-1 should be greater than or equal to 0"),
+        (["train", "--data", "mnits"], "unknown data source 'mnits'; did you mean 'mnist'?"),
+        (["train", "--data", "folder:missing"], "missing: no such folder"),
+        (["train", "--data", "empty"], "empty has no pictures (looked for .png"),
+        (["train", "--data", "small.npz"], "batch_size=64 is larger than the data (8 images in small.npz)"),
+        (["train", "--out", "RUN"], "holds a run; add --resume to continue it, or choose another --out"),
+        (["train", "--out", "other"], "other is not empty"),
+        (["train", "--out", "file/run"], "a part of this path is a file, not a folder"),
+        (["train", "--out", "file"], "a file is in the way"),
+        (["train", "--out", "x" * 300], "the name is too long"),
+        (["train", "--resume"], "--resume needs --out RUN"),
+        (["train", "--resume", "--out", "other"], "other is not a run"),
+        (["train", "--device", "cuda:7"], "try --device cpu"),
+        (["train", "--device", "toaster"], "device 'toaster' cannot be used here"),
+        (["train", "--no-such-option"], "No such option: --no-such-option"),
+        (["sample", "other"], "other is not a run"),
+        (["sample", "RUN", "--n", "0"], "n=0"),
+        (["sample", "RUN", "--n", "1000000000"], "their product ends at 1,000,000"),
+        (["sample", "RUN", "--best-of", "0"], "best_of=0"),
+        (["sample", "RUN", "--seed", "-1"], "seed=-1"),
+        (["sample", "RUN", "--label", "7"], "is unconditional"),
+        (["sample", "RUN", "--grid", "a.jpg"], "has to end in .png"),
+        (["sample", "RUN", "--grid", "a.png", "--out", "b"], "either --grid FILE.png or --out FOLDER"),
+        (["sample", "RUN", "--out", "other"], "other is not empty"),
+        (["recipes", "digts"], "unknown recipe"),
+        (["data", "nothing"], "unknown data source"),
+        (["smple"], "No such command 'smple'"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(
+    words: list[str], message: str, tiny_run: tp.Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_bad_places(tmp_path)
+    shutil.copytree(tiny_run.path, tmp_path / "RUN")
+    before = contents(tmp_path)
+    assert run(words) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.err.count("\n") == 1, captured.err
+    assert captured.out == ""
+    assert contents(tmp_path) == before, "nothing was written"
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("number", [13, 28, 30])
+def test_no_permission_no_space_read_only(
+    number: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number), "runs")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    assert run(["train", *TINY, "--quiet"]) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("twoplayer: runs: ")
+    assert message.count("\n") == 1
+
+
+def test_missing_mnist(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "mnist").mkdir()
+    done = cli("train", "mnist-wgan-gp", TWOPLAYER_DATA=str(tmp_path))
+    assert done.returncode == 2
+    assert "lacks train-images-idx3-ubyte" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_divergence_ends_with_exit_code_3(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    words = [*TINY, "steps=400", "checkpoint_every=1", "optimizers.discriminator={name: sgd, learning_rate: 1.0e+30}"]
+    assert run(["train", *words, "--out", "run", "--quiet", "--device", "cpu"]) == 3
+    message = capsys.readouterr().err
+    assert "training diverged in step" in message
+    assert "is NaN or infinite" in message
+    assert message.count("\n") == 1
+
+
+def test_every_exit_code_of_a_process(cli: Cli) -> None:
+    assert cli("recipes").returncode == 0
+    refused = cli("train", "digts")
+    assert refused.returncode == 2
+    assert refused.stdout == ""
+    assert (
+        refused.stderr
+        == "twoplayer: unknown recipe 'digts'; did you mean 'digits'? (known: " + ", ".join(recipe_names()) + ")\n"
+    )
+
+
+def test_help_appears_at_once(cli: Cli) -> None:
+    """Under 0.6 s on two cores; torch is not loaded."""
+    seconds = []
+    for _ in range(3):
+        begun = time.perf_counter()
+        done = cli("--help")
+        seconds.append(time.perf_counter() - begun)
+        assert done.returncode == 0
+        assert all(verb in done.stdout for verb in ("train", "sample", "recipes", "data"))
+    assert statistics.median(seconds) < 0.6
+    code = "import sys, twoplayer, twoplayer.cli.main; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_closed_pipe_is_not_an_error() -> None:
+    command = f"{sys.executable} -m twoplayer recipes mnist-wgan-gp | head -n 1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,207 @@
+"""A run that was interrupted and resumed in a fresh process is bit for bit the run that never stopped."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import twoplayer as tp
+from tests.conftest import TINY, Cli, random_images
+from twoplayer.core.errors import UserError
+from twoplayer.runs.folder import RunFolder
+from twoplayer.training.checkpoint import read_newest
+
+WORDS = (*TINY, "steps=14", "batch_size=60", "log_every=4", "checkpoint_every=5", "data.flip=true")
+"""Six batches an epoch; the log, the checkpoints and the epochs fall on different steps. Dropout and flips are on."""
+
+ALTERNATING = ("play={name: alternating, discriminator_steps: 3}",)
+
+INTERRUPT = """
+import os, sys
+import twoplayer.training.loop as loop
+from twoplayer.cli.main import main
+
+play, steps = loop.play_step, 0
+stop_in, number = int(sys.argv[1]), int(sys.argv[2])
+
+def interrupted(play_config, game, next_batch, stream):
+    global steps
+    steps += 1
+    report = play(play_config, game, next_batch, stream)
+    if steps == stop_in:
+        os.kill(os.getpid(), number)
+    return report
+
+loop.play_step = interrupted
+sys.argv[1:] = sys.argv[3:]
+main()
+"""
+
+
+def interrupted(step: int, number: signal.Signals, *words: str) -> int:
+    """`twoplayer WORDS` in a fresh process that gets a signal inside a step; its exit code."""
+    call = [sys.executable, "-c", INTERRUPT, str(step), str(int(number)), *words]
+    return subprocess.run(call, capture_output=True, check=False).returncode
+
+
+def state_of(run: Path) -> dict[str, Any]:
+    found = read_newest(RunFolder(run))
+    assert found is not None
+    tree = found[0]
+    tree.pop("seconds")
+    tree["meters"].pop("seconds")
+    return tree
+
+
+def assert_same(mine: Any, theirs: Any, where: str = "state") -> None:
+    if isinstance(mine, torch.Tensor):
+        assert torch.equal(mine, theirs), where
+    elif isinstance(mine, dict):
+        assert mine.keys() == theirs.keys(), where
+        for key in mine:
+            assert_same(mine[key], theirs[key], f"{where}.{key}")
+    elif isinstance(mine, list):
+        assert len(mine) == len(theirs), where
+        for index, (a, b) in enumerate(zip(mine, theirs, strict=True)):
+            assert_same(a, b, f"{where}.{index}")
+    else:
+        assert mine == theirs, where
+
+
+def assert_same_runs(resumed: Path, whole: Path) -> None:
+    assert_same(state_of(resumed), state_of(whole))
+    timeless = [
+        [{k: v for k, v in row.items() if k not in ("seconds", "images_per_second")} for row in tp.load(run).metrics]
+        for run in (resumed, whole)
+    ]
+    assert timeless[0] == timeless[1]
+    pictures = [{path.name: path.read_bytes() for path in (run / "samples").iterdir()} for run in (resumed, whole)]
+    assert pictures[0] == pictures[1]
+    assert RunFolder(resumed).checkpoint_steps() == RunFolder(whole).checkpoint_steps()
+    weights = [(run / "generator" / "generator.safetensors").read_bytes() for run in (resumed, whole)]
+    assert weights[0] == weights[1]
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """361 small images in a file: quicker to open in a fresh process than scikit-learn."""
+    path = tmp_path_factory.mktemp("data") / "pictures.npz"
+    np.savez(path, images=random_images(361)[:, 0].numpy(), labels=np.arange(361) % 10)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def wholes(tmp_path_factory: pytest.TempPathFactory, pictures: str) -> dict[str, tuple[Path, tuple[str, ...]]]:
+    """An uninterrupted run for each order of play, and the words it was made with."""
+    runs = {}
+    for play, more in (("simultaneous", ()), ("alternating", ALTERNATING)):
+        words = (*WORDS, f"data.source={pictures}", *more)
+        out = tmp_path_factory.mktemp(play) / "run"
+        tp.train("digits", *words, out=out, device="cpu", quiet=True)
+        runs[play] = out, words
+    return runs
+
+
+@pytest.mark.parametrize(
+    ("play", "step", "number"),
+    [
+        ("simultaneous", 6, signal.SIGINT),  # the end of an epoch
+        ("simultaneous", 8, signal.SIGTERM),  # its middle, between two lines of the log
+        ("simultaneous", 3, signal.SIGKILL),  # before the first checkpoint
+        ("simultaneous", 8, signal.SIGKILL),
+        ("alternating", 7, signal.SIGTERM),
+    ],
+)
+def test_an_interrupted_run_goes_on_bit_for_bit(
+    wholes: dict[str, tuple[Path, tuple[str, ...]]],
+    play: str,
+    step: int,
+    number: signal.Signals,
+    tmp_path: Path,
+    cli: Cli,
+) -> None:
+    uninterrupted, words = wholes[play]
+    out = tmp_path / "run"
+    code = interrupted(step, number, "train", "digits", *words, "--out", str(out), "--quiet", "--device", "cpu")
+    assert code == (-signal.SIGKILL if number == signal.SIGKILL else 130)
+    if number != signal.SIGKILL:
+        assert RunFolder(out).checkpoint_steps()[-1] == step
+    resumed = cli("train", "--resume", "--out", out, "--quiet", "--device", "cpu")
+    assert resumed.returncode == 0, resumed.stderr
+    assert_same_runs(out, uninterrupted)
+
+
+def test_a_killed_saver_leaves_nothing_that_is_taken_for_a_checkpoint(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    tp.train("digits", *WORDS, "steps=5", out=out, device="cpu", quiet=True)
+    torn = RunFolder(out).checkpoints / ".step-0000010.99.tmp"
+    torn.mkdir()
+    (torn / "state.json").write_text("{")
+    tp.train(None, "steps=10", out=out, resume=True, device="cpu", quiet=True)
+    assert RunFolder(out).checkpoint_steps()[-1] == 10
+    assert not torn.exists()
+
+
+def test_a_run_can_be_lengthened_and_is_then_the_longer_run(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    tp.train("digits", *WORDS, "steps=8", out=out, device="cpu", quiet=True)
+    tp.train(None, "steps=14", out=out, resume=True, device="cpu", quiet=True)
+    tp.train("digits", *WORDS, out=tmp_path / "whole", device="cpu", quiet=True)
+    assert_same(state_of(out), state_of(tmp_path / "whole"))
+    assert tp.load(out).recipe.steps == 14
+
+
+def test_resuming_a_finished_run_changes_nothing(tmp_path: Path, tiny_run: tp.Run) -> None:
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_run.path, copy)
+    tp.train(out=copy, resume=True, device="cpu", quiet=True)
+    assert_same_runs(copy, tiny_run.path)
+
+
+def test_resuming_with_another_recipe_shows_the_difference(tiny_run: tp.Run) -> None:
+    with pytest.raises(UserError, match="batch_size: the run has 16, asked for 32"):
+        tp.train(None, "batch_size=32", out=tiny_run.path, resume=True)
+    with pytest.raises(UserError, match="seed: the run has 0, asked for 1"):
+        tp.train(None, out=tiny_run.path, resume=True, seed=1)
+    with pytest.raises(UserError, match=r"generator\.n_filters: the run has 4, asked for 32"):
+        tp.train("digits", out=tiny_run.path, resume=True)
+    with pytest.raises(UserError, match=r"data\.source: the run has digits, asked for mnist"):
+        tp.train(data="mnist", out=tiny_run.path, resume=True)
+    with pytest.raises(UserError, match="at step 6 already"):
+        tp.train(None, "steps=2", out=tiny_run.path, resume=True, device="cpu")
+    with pytest.raises(UserError, match="--resume needs --out"):
+        tp.train(resume=True)
+
+
+def test_resuming_on_other_data_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "set.npz"
+    images = np.random.default_rng(0).integers(0, 256, (40, 8, 8), np.uint8)
+    np.savez(path, images=images)
+    out = tmp_path / "run"
+    tp.train("digits", *TINY, data=str(path), out=out, device="cpu", quiet=True)
+    images[0, 0, 0] ^= 1
+    np.savez(path, images=images)
+    with pytest.raises(UserError, match="other data"):
+        tp.train(None, "steps=9", out=out, resume=True, device="cpu", quiet=True)
+
+
+def test_a_signal_before_anything_is_saved_stops_at_once(tmp_path: Path) -> None:
+    """The signal comes while Python is still importing."""
+    call = [sys.executable, "-m", "twoplayer", "train", *WORDS, "--out", str(tmp_path / "run"), "--quiet"]
+    with subprocess.Popen(call, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, env=os.environ.copy()) as process:
+        time.sleep(1.0)
+        process.send_signal(signal.SIGTERM)
+        _, message = process.communicate(timeout=10)
+    assert process.returncode == 130, message
+    assert b"Traceback" not in message

@@ -1,0 +1,269 @@
+"""Laws that every piece in the catalogue keeps. A new piece is tested here the moment its file exists."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import twoplayer.recipes.schema  # noqa: F401 - fills the catalogue
+from twoplayer.core.batch import Batch
+from twoplayer.core.catalogue import Component, components, discover
+from twoplayer.core.protocols import (
+    DiscriminatorNetwork,
+    DiscriminatorPenalty,
+    GeneratorNetwork,
+    Latents,
+    Metric,
+    Objective,
+    OptimizerRule,
+    Probabilistic,
+    Projection,
+    Regularizer,
+    SeparableObjective,
+)
+from twoplayer.core.rng import Stream
+from twoplayer.core.verdict import Verdict
+from twoplayer.data.source import Source
+
+discover("twoplayer.metrics")
+discover("twoplayer.data")
+
+SHAPES = [(1, 8, 8), (3, 12, 10), (1, 28, 28)]
+N, LATENT_DIM, CLASSES = 4, 6, 10
+
+
+def each(base: type[Component]) -> list[type[Component]]:
+    return list(components(base).values())
+
+
+def verdicts() -> tuple[Verdict, Verdict]:
+    draw = torch.Generator().manual_seed(0)
+    make = lambda: torch.randn(N, generator=draw, requires_grad=True)  # noqa: E731
+    return Verdict(make(), torch.randn(N, 5, generator=draw)), Verdict(make(), torch.randn(N, 5, generator=draw))
+
+
+def linear_judge(slope: Tensor) -> nn.Module:
+    """D(x) = <slope, x>: its input gradient is `slope` everywhere."""
+
+    class Linear(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.slope = nn.Parameter(slope.clone())
+
+        def forward(self, images: Tensor) -> Verdict:
+            return Verdict((images * self.slope).flatten(1).sum(1), images.flatten(1))
+
+    return Linear()
+
+
+def built(config: Component, shape: tuple[int, int, int]) -> nn.Module:
+    torch.manual_seed(0)
+    if isinstance(config, GeneratorNetwork):
+        return config.build(LATENT_DIM, shape, CLASSES)
+    assert isinstance(config, DiscriminatorNetwork)
+    return config.build(shape, CLASSES)
+
+
+def test_every_kind_is_there() -> None:
+    kinds = (GeneratorNetwork, DiscriminatorNetwork, Objective, Regularizer, Latents, OptimizerRule, Metric, Source)
+    for kind in kinds:
+        assert each(kind), kind
+
+
+@pytest.mark.parametrize(
+    "piece", [p for kind in (Objective, Regularizer, Latents, OptimizerRule, Metric) for p in each(kind)]
+)
+def test_a_piece_is_its_own_configuration(piece: type[Component]) -> None:
+    config = piece()
+    assert piece.model_validate(config.model_dump()) == config
+    assert piece.model_validate_json(config.model_dump_json()) == config
+    with pytest.raises(ValueError, match="frozen"):
+        config.name = "other"
+    with pytest.raises(ValueError, match="extra"):
+        piece(no_such_setting=1)
+    for name, field in piece.model_fields.items():
+        if field.annotation is float:
+            for bad in (float("nan"), float("inf"), -1.0, "1"):
+                with pytest.raises(ValueError, match=name):
+                    piece(**{name: bad})
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("piece", each(GeneratorNetwork))
+def test_generator(piece: type[GeneratorNetwork], shape: tuple[int, int, int]) -> None:
+    module = built(piece(), shape)
+    z = torch.randn(N, LATENT_DIM)
+    images = module(z)
+    assert images.shape == (N, *shape)
+    assert images.isfinite().all()
+    assert images.abs().max() <= 1.0
+    (images * torch.randn_like(images)).sum().backward()
+    assert_every_parameter_learns(module)
+    assert torch.equal(module.eval()(z), module(z)), "evaluation mode is deterministic"
+    assert_single_images_agree(module, z)
+    assert_state_round_trip(module, built(piece(), shape), z)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("piece", each(DiscriminatorNetwork))
+def test_discriminator(piece: type[DiscriminatorNetwork], shape: tuple[int, int, int]) -> None:
+    module = built(piece(), shape)
+    images = torch.rand(N, *shape) * 2 - 1
+    verdict = module(images)
+    assert verdict.logits.shape == (N,)
+    assert verdict.features.ndim == 2
+    assert len(verdict.features) == N
+    assert verdict.logits.isfinite().all()
+    (verdict.logits * torch.tensor([1.0, -2.0, 3.0, -4.0])).sum().backward()
+    assert_every_parameter_learns(module)
+    logits = lambda: module(images).logits  # noqa: E731
+    module.eval()
+    assert torch.equal(logits(), logits()), "evaluation mode is deterministic"
+    twin = built(piece(), shape)
+    twin.load_state_dict(module.state_dict())
+    assert torch.equal(twin.eval()(images).logits, logits())
+
+
+def assert_every_parameter_learns(module: nn.Module) -> None:
+    for name, parameter in module.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+        assert parameter.grad.abs().sum() > 0, f"{name} gets no gradient"
+
+
+def assert_single_images_agree(module: nn.Module, z: Tensor) -> None:
+    """In evaluation mode a picture does not depend on the rest of its batch."""
+    alone = torch.cat([module(row[None]) for row in z])
+    torch.testing.assert_close(alone, module(z), rtol=1e-4, atol=1e-5)
+
+
+def assert_state_round_trip(module: nn.Module, twin: nn.Module, z: Tensor) -> None:
+    twin.load_state_dict(module.state_dict())
+    assert torch.equal(twin.eval()(z), module(z))
+
+
+@pytest.mark.parametrize("piece", each(Objective))
+def test_objective(piece: type[Objective]) -> None:
+    objective = piece()
+    real, fake = verdicts()
+    for loss, player in (
+        (objective.discriminator_loss(real, fake), "discriminator"),
+        (objective.generator_loss(real, fake), "generator"),
+    ):
+        assert loss.shape == (N,), player
+        assert loss.isfinite().all(), player
+    slope_real, slope_fake = torch.autograd.grad(
+        objective.discriminator_loss(real, fake).sum(), (real.logits, fake.logits)
+    )
+    assert (slope_real < 0).all(), "D gains by raising logits of reals"
+    assert (slope_fake > 0).all(), "D gains by lowering logits of fakes"
+    (slope,) = torch.autograd.grad(objective.generator_loss(real, fake).sum(), fake.logits)
+    assert (slope < 0).all(), "G gains by raising logits of fakes"
+    huge = Verdict(torch.full((N,), 1e4), real.features), Verdict(torch.full((N,), -1e4), fake.features)
+    assert objective.discriminator_loss(*huge).isfinite().all()
+    assert objective.generator_loss(*huge[::-1]).isfinite().all()
+    if isinstance(objective, SeparableObjective):
+        parts = objective.real_loss(real) + objective.fake_loss(fake)
+        torch.testing.assert_close(parts, objective.discriminator_loss(real, fake))
+    if isinstance(objective, Probabilistic):
+        believed = objective.probability(real)
+        assert ((believed > 0) & (believed < 1)).all()
+
+
+@pytest.mark.parametrize("piece", each(Regularizer))
+def test_regularizer(piece: type[Regularizer]) -> None:
+    regularizer = piece()
+    assert isinstance(regularizer, DiscriminatorPenalty | Projection), "it does something"
+    judge = linear_judge(torch.full((1, 4, 4), 0.7))
+    if isinstance(regularizer, DiscriminatorPenalty):
+        real, fake = Batch(torch.randn(N, 1, 4, 4)), torch.randn(N, 1, 4, 4)
+        cost = regularizer.discriminator_penalty(judge, real, fake, Stream(0))
+        assert cost.shape == (N,)
+        assert cost.isfinite().all()
+        assert (cost >= 0).all()
+        cost.sum().backward()
+        assert_every_parameter_learns(judge)
+        again = regularizer.discriminator_penalty(judge, real, fake, Stream(0))
+        assert torch.equal(again, cost), "the same stream gives the same penalty"
+    if isinstance(regularizer, Projection):
+        regularizer.project(judge)
+        once = [parameter.clone() for parameter in judge.parameters()]
+        regularizer.project(judge)
+        assert all(torch.equal(a, b) for a, b in zip(once, judge.parameters(), strict=True)), "projecting twice is once"
+
+
+@pytest.mark.parametrize("piece", each(Latents))
+def test_latents(piece: type[Latents]) -> None:
+    latents = piece(dim=3)
+    z = latents.draw(10_000, Stream(0))
+    assert z.shape == (10_000, 3)
+    assert z.mean().abs() < 0.02
+    assert torch.equal(z, latents.draw(10_000, Stream(0)))
+    assert not torch.equal(z, latents.draw(10_000, Stream(1)))
+    assert latents.draw(2, Stream(0), torch.empty(0, dtype=torch.float64)).dtype == torch.float64
+
+
+@pytest.mark.parametrize("piece", each(OptimizerRule))
+def test_optimizer_goes_downhill_and_resumes(piece: type[OptimizerRule]) -> None:
+    def bowl(weight: nn.Parameter) -> Tensor:
+        return (weight - 1.0).square().sum()
+
+    def steps(weight: nn.Parameter, optimizer: torch.optim.Optimizer, n: int) -> None:
+        for _ in range(n):
+            optimizer.zero_grad()
+            bowl(weight).backward()
+            optimizer.step()
+
+    rule = piece()
+    whole = nn.Parameter(torch.zeros(3))
+    steps(whole, rule.build([whole]), 20)
+    assert bowl(whole) < 3.0
+
+    half = nn.Parameter(torch.zeros(3))
+    first = rule.build([half])
+    steps(half, first, 10)
+    second = rule.build([half])
+    second.load_state_dict(first.state_dict())
+    steps(half, second, 10)
+    assert torch.equal(half, whole)
+
+
+@pytest.mark.parametrize("piece", each(Metric))
+def test_metric(piece: type[Metric]) -> None:
+    metric = piece()
+    draw = torch.Generator().manual_seed(0)
+    real = torch.randint(0, 256, (64, 1, 8, 8), generator=draw, dtype=torch.uint8)
+    assert metric.measure(real, real.flip(0), Stream(0)) == pytest.approx(0.0, abs=1e-6)
+    darker = [metric.measure(real, real // divisor, Stream(0)) for divisor in (2, 4, 16)]
+    assert 0 < darker[0] < darker[1] < darker[2]
+    assert metric.measure(real, real // 2, Stream(0)) == darker[0]
+
+
+@pytest.mark.parametrize("piece", each(Source))
+def test_source_says_how_it_is_written_and_leaves_other_texts_alone(piece: type[Source]) -> None:
+    assert piece.syntax
+    assert piece.parse("neither a name nor a place") is None
+
+
+def pieces() -> Iterator[type[Component]]:
+    for kind in (
+        GeneratorNetwork,
+        DiscriminatorNetwork,
+        Objective,
+        Regularizer,
+        Latents,
+        OptimizerRule,
+        Metric,
+        Source,
+    ):
+        yield from each(kind)
+
+
+@pytest.mark.parametrize("piece", list(pieces()))
+def test_piece_is_documented(piece: type[Component]) -> None:
+    assert piece.__doc__
+    module = __import__(piece.__module__, fromlist=["_"])
+    assert module.__doc__, piece.__module__

@@ -14,15 +14,32 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from twoplayer.api import Run, load, train
+    from twoplayer.core.batch import Batch
     from twoplayer.core.errors import Diverged, TrainingStopped, UserError
+    from twoplayer.core.rng import Stream
+    from twoplayer.core.verdict import Verdict
 
 __version__ = "0.1.0"
-__all__ = ["Diverged", "Run", "TrainingStopped", "UserError", "__version__", "load", "train"]
+__all__ = [
+    "Batch",
+    "Diverged",
+    "Run",
+    "Stream",
+    "TrainingStopped",
+    "UserError",
+    "Verdict",
+    "__version__",
+    "load",
+    "train",
+]
 
 _HOMES = {
     "Run": "twoplayer.api",
     "load": "twoplayer.api",
     "train": "twoplayer.api",
+    "Batch": "twoplayer.core.batch",
+    "Stream": "twoplayer.core.rng",
+    "Verdict": "twoplayer.core.verdict",
     "Diverged": "twoplayer.core.errors",
     "TrainingStopped": "twoplayer.core.errors",
     "UserError": "twoplayer.core.errors",

@@ -114,6 +114,7 @@ def test_discriminator(piece: type[DiscriminatorNetwork], shape: tuple[int, int,
     images = torch.rand(N, *shape) * 2 - 1
     verdict = module(images)
     assert verdict.logits.shape == (N,)
+    assert verdict.features is not None
     assert verdict.features.ndim == 2
     assert len(verdict.features) == N
     assert verdict.logits.isfinite().all()

@@ -172,8 +172,8 @@ def test_same_answers_in_both_modes(golden: dict[str, np.ndarray]) -> None:
     found |= {
         "generator_training": fake.permute(0, 2, 3, 1),
         "discriminator_training": on_real.logits[:, None],
-        "loss_real": RECIPE.objective.real_loss(on_real).mean(),  # type: ignore[attr-defined]
-        "loss_fake": RECIPE.objective.fake_loss(on_fake).mean(),  # type: ignore[attr-defined]
+        "loss_real": RECIPE.objective.real_loss(on_real).mean(),
+        "loss_fake": RECIPE.objective.fake_loss(on_fake).mean(),
         "loss_generator": RECIPE.objective.generator_loss(on_real, on_fake).mean(),
     }
     for name, value in found.items():
@@ -197,7 +197,7 @@ def test_same_weights_after_three_simultaneous_steps(golden: dict[str, np.ndarra
     steps = count()
     for _ in range(STEPS):
         step = next(steps)
-        play_simultaneous(game, lambda step=step: Batch(images(step, torch.float64)), GoldenStream(step))  # type: ignore[misc]
+        play_simultaneous(game, lambda step=step: Batch(images(step, torch.float64)), GoldenStream(step))
     for role, module in (("generator", generator), ("discriminator", discriminator)):
         started = [value for _, _, value in weights_of(module, before[role])]
         for index, (kind, _, value) in enumerate(weights_of(module, own_tensors(module))):

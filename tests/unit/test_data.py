@@ -26,7 +26,7 @@ CPU = torch.device("cpu")
 def write_idx(path: Path, values: np.ndarray) -> None:
     header = bytes([0, 0, 8, values.ndim]) + struct.pack(f">{values.ndim}I", *values.shape)
     opener = gzip.open if path.suffix == ".gz" else Path.open
-    with opener(path, "wb") as file:  # type: ignore[operator]
+    with opener(path, "wb") as file:
         file.write(header + values.astype(np.uint8).tobytes())
 
 
@@ -49,12 +49,12 @@ def test_digits_are_the_digits_of_scikit_learn() -> None:
     assert data.labels is not None
     assert data.labels.tolist() == load_digits().target.tolist()
     assert np.abs(data.images[:, 0].numpy() / 255 * 16 - load_digits().images).max() < 0.04
-    train, test = (open_source("digits").load(split, None, None) for split in ("train", "test"))  # type: ignore[arg-type]
+    train, test = (open_source("digits").load(split, None, None) for split in ("train", "test"))
     assert torch.equal(torch.cat([train.images, test.images]), data.images)
 
 
 def test_idx_files_gzipped_or_not(idx_root: Path) -> None:
-    train, test, both = (open_source("mnist").load(split, None, None) for split in ("train", "test", "all"))  # type: ignore[arg-type]
+    train, test, both = (open_source("mnist").load(split, None, None) for split in ("train", "test", "all"))
     assert train.images.flatten().tolist() == list(range(54))
     assert len(test) == 4
     assert len(both) == 10
@@ -137,7 +137,7 @@ def test_npz_layouts(tmp_path: Path, layout: str) -> None:
     ],
 )
 def test_bad_npz(tmp_path: Path, arrays: dict[str, np.ndarray], message: str) -> None:
-    np.savez(tmp_path / "bad.npz", **arrays)  # type: ignore[arg-type]
+    np.savez(tmp_path / "bad.npz", **arrays)
     with pytest.raises(UserError, match=message):
         open_source(str(tmp_path / "bad.npz")).load("train", None, None)
 
@@ -248,7 +248,7 @@ def test_batches_pass_over_everything_in_a_new_order_each_time() -> None:
     images = torch.arange(10, dtype=torch.uint8).view(10, 1, 1, 1)
     batches = Batches(ImageData(images, "ten", labels=torch.arange(10)), 3, Stream(0), CPU)
     assert batches.per_epoch == 3
-    passes = [torch.cat([batches[3 * epoch + i].labels for i in range(3)]).tolist() for epoch in range(2)]  # type: ignore[misc]
+    passes = [torch.cat([batches[3 * epoch + i].labels for i in range(3)]).tolist() for epoch in range(2)]
     assert all(len(set(seen)) == 9 for seen in passes), "no image twice, the partial batch dropped"
     assert passes[0] != passes[1]
     again = Batches(ImageData(images, "ten", labels=torch.arange(10)), 3, Stream(0), CPU)

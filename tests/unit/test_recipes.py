@@ -95,7 +95,7 @@ def test_bad_files(tmp_path: Path, text: str, message: str) -> None:
 
 def test_numbers_as_people_write_them() -> None:
     recipe = load_recipe("digits", parse_overrides(["optimizers.generator.learning_rate=1e-4"]))
-    assert recipe.optimizers.generator.learning_rate == 1e-4  # type: ignore[attr-defined]
+    assert recipe.optimizers.generator.learning_rate == 1e-4
 
 
 def test_another_name_starts_a_piece_from_its_own_defaults() -> None:

@@ -191,7 +191,7 @@ def test_what_is_not_finite_stops_training_and_is_named(
     play = loop.play_step
     count = 0
 
-    def poisoned(play_config, game, next_batch, stream):  # type: ignore[no-untyped-def]
+    def poisoned(play_config, game, next_batch, stream):
         nonlocal count
         count += 1
         report = play(play_config, game, next_batch, stream)
@@ -212,7 +212,7 @@ def test_what_is_not_finite_stops_training_and_is_named(
 
 
 @torch.no_grad()
-def poison(where: str, game, report) -> None:  # type: ignore[no-untyped-def]
+def poison(where: str, game, report) -> None:
     if where == "loss":
         report["loss/generator"] = torch.tensor(float("nan"))
     elif where == "gradient":

@@ -13,15 +13,15 @@ class Verdict:
 
     Attributes:
         logits: [N], raw output; larger means "more real".
-        features: [N, F], the activations the logits were computed from.
+        features: [N, F], the activations the logits were computed from, where the network shows them.
         class_logits: [N, K], for a discriminator that also names classes.
     """
 
     logits: Tensor
-    features: Tensor
+    features: Tensor | None = None
     class_logits: Tensor | None = None
 
     def detach(self) -> Verdict:
         """The same answer, cut off from the graph that made it."""
-        class_logits = None if self.class_logits is None else self.class_logits.detach()
-        return Verdict(self.logits.detach(), self.features.detach(), class_logits)
+        rest = (None if part is None else part.detach() for part in (self.features, self.class_logits))
+        return Verdict(self.logits.detach(), *rest)

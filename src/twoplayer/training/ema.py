@@ -18,5 +18,5 @@ def decay_per_step(half_life_kimg: float, images_per_step: int) -> float:
 def averaged(generator: nn.Module, half_life_kimg: float, images_per_step: int) -> AveragedModel:
     """A copy of the generator that follows it; its first update copies, later ones average."""
     decay = decay_per_step(half_life_kimg, images_per_step)
-    rule = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+    rule = get_ema_multi_avg_fn(decay)
     return AveragedModel(generator, multi_avg_fn=rule, use_buffers=True)

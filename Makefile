@@ -1,0 +1,65 @@
+# What a person types, the continuous integration and the pre-commit hooks run: the same targets.
+# VENV says where the environment is made, PYTHON which interpreter makes it.
+
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/pip install --quiet -c constraints.txt
+
+.PHONY: help demo install test slow check format lint types imports dist clean
+
+help:
+	@echo "make demo     install and train on real digits; takes a few minutes the first time, under one after that"
+	@echo "make test     install what the tests need and run them"
+	@echo "make check    format, lint, types, import order, tests"
+	@echo "make format   put the code into shape"
+	@echo "make slow     the tests that take minutes"
+	@echo "make dist     build the wheel into dist/"
+	@echo "make clean    remove the environment and what was built"
+
+demo: $(BIN)/.run
+	$(BIN)/twoplayer train
+	@echo
+	@echo "Open the picture and the report named above in any viewer and browser. Then try:"
+	@echo "  $(BIN)/twoplayer recipes                                     what else can be trained"
+	@echo "  $(BIN)/twoplayer train steps=3000 generator.n_filters=64     change anything"
+	@echo "  $(BIN)/twoplayer train --data YOUR_FOLDER data.image_size=16 your own pictures"
+
+install: $(BIN)/.dev
+
+$(BIN)/.run: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) -e .
+	@touch $@
+
+$(BIN)/.dev: pyproject.toml constraints.txt $(BIN)/.run
+	$(PIP) -e ".[dev]"
+	@touch $@
+
+test: $(BIN)/.dev
+	$(BIN)/pytest
+
+slow: $(BIN)/.dev
+	$(BIN)/pytest -m slow
+
+check: lint types imports test
+
+format: $(BIN)/.dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lint: $(BIN)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(BIN)/.dev
+	$(BIN)/mypy
+
+imports: $(BIN)/.dev
+	$(BIN)/lint-imports
+
+dist: $(BIN)/.dev
+	PIP_CONSTRAINT= $(BIN)/python -m build --outdir dist .
+
+clean:
+	rm -rf $(VENV) dist

@@ -1,0 +1,38 @@
+"""The README's Python runs as it is printed (with fewer steps), and its commands exist."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from twoplayer.cli.main import run
+from twoplayer.recipes.load import recipe_names
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=["train", "own loop"])
+def test_python_runs_as_printed(block: str, capsys: pytest.CaptureFixture[str]) -> None:
+    names: dict[str, object] = {}
+    exec(compile(block.replace("steps=500", "steps=3"), "README.md", "exec"), names)  # our own text
+    if "run" in names:
+        assert names["images"].shape == (16, 1, 8, 8)
+        assert Path("best.png").is_file()
+    else:
+        assert names["loss_d"].isfinite()
+
+
+def test_every_recipe_has_its_row() -> None:
+    assert re.findall(r"^\| `([\w-]+)`", README, re.MULTILINE) == recipe_names()
+
+
+@pytest.mark.parametrize("line", re.findall(r"^twoplayer (train [^\n]*=\S+)", README, re.MULTILINE))
+def test_overrides_in_the_readme_are_valid(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The recipe resolves; the missing folder after it is what stops the command."""
+    words = re.split(r"\s{2,}", line)[0].split()
+    words = [word for word in words if word not in ("--data", "MY_PICTURES")]
+    assert run([*words, "--data", "folder:nowhere"]) == 2
+    assert "nowhere: no such folder" in capsys.readouterr().err

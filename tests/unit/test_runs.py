@@ -144,9 +144,9 @@ def test_the_log_forgets_what_comes_after_a_checkpoint(tmp_path: Path) -> None:
 def test_a_grid_has_every_image_in_its_place(tmp_path: Path) -> None:
     images = torch.arange(6, dtype=torch.uint8).mul(40).view(6, 1, 1, 1).expand(6, 1, 64, 64)
     picture = tile(images, columns=3)
-    assert picture.size == (3 * 65 + 1, 2 * 65 + 1)
-    assert [picture.getpixel((65 * (i % 3) + 30, 65 * (i // 3) + 30)) for i in range(6)] == [0, 40, 80, 120, 160, 200]
-    assert tile(random_images(9, (3, 8, 8))).size == (8 * 28, 8 * 28), "small images are enlarged"
+    assert picture.size == (3 * 66 + 2, 2 * 66 + 2)
+    assert [picture.getpixel((66 * (i % 3) + 30, 66 * (i // 3) + 30)) for i in range(6)] == [0, 40, 80, 120, 160, 200]
+    assert tile(random_images(9, (3, 8, 8))).size == (3 * 66 + 2, 3 * 66 + 2), "small images are enlarged"
     save_png(picture, tmp_path / "grid.png", {"step": 5})
     with Image.open(tmp_path / "grid.png") as reopened:
         assert reopened.info["step"] == "5"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -45,7 +46,7 @@ def train(
         typer.echo(f"run      {run.path}")
         typer.echo(f"pictures {run.folder.sample_grid(run.folder.sample_steps()[-1])}")
         typer.echo(f"report   {run.folder.report}")
-        typer.echo(f"next     twoplayer sample {run.path} --n 100 --best-of 5")
+        typer.echo(f"next     twoplayer sample {shlex.quote(str(run.path))} --n 100 --best-of 5")
 
 
 def split_words(words: list[str]) -> tuple[str | None, list[str]]:

@@ -80,14 +80,14 @@ class _BarContext(AbstractContextManager["Progress"]):
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as RichProgress
 
-        columns = [
+        self.rich = RichProgress(
             "step",
             BarColumn(20),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[figures]}"),
-        ]
-        self.rich = RichProgress(*columns, console=Console(stderr=True))  # type: ignore[arg-type]
+            TextColumn("left  {task.fields[figures]}"),
+            console=Console(stderr=True),
+        )
         self.steps, self.done = steps, done
 
     def __enter__(self) -> Progress:

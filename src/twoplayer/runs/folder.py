@@ -1,0 +1,124 @@
+"""The layout of a run's folder, and who may write to it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import filelock
+
+from twoplayer.core.errors import UserError
+
+STEP = re.compile(r"step-(\d+)")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Names of everything in a run's folder.
+
+    Attributes:
+        path: the folder; it need not exist yet.
+    """
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def environment(self) -> Path:
+        return self.path / "environment.json"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+    @property
+    def samples(self) -> Path:
+        return self.path / "samples"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def generator(self) -> Path:
+        return self.path / "generator"
+
+    def sample_grid(self, step: int) -> Path:
+        """Where the grid of a step lies."""
+        return self.samples / f"step-{step:07d}.png"
+
+    def checkpoint(self, step: int) -> Path:
+        """Where the checkpoint of a step lies."""
+        return self.checkpoints / f"step-{step:07d}"
+
+    def sample_steps(self) -> list[int]:
+        """Steps that have a grid, ascending."""
+        return _steps_in(self.samples, ".png")
+
+    def checkpoint_steps(self) -> list[int]:
+        """Steps that have a checkpoint, ascending by number."""
+        return _steps_in(self.checkpoints, "")
+
+    def exists(self) -> bool:
+        """Whether a run has been started here."""
+        return self.config.is_file()
+
+    def require(self) -> None:
+        """Raise UserError unless a run is here."""
+        if not self.exists():
+            raise UserError(f"{self.path} is not a run (it has no config.yaml)")
+
+    def require_free(self) -> None:
+        """Raise UserError when the folder holds a run or anything else."""
+        if self.exists():
+            raise UserError(f"{self.path} holds a run; add --resume to continue it, or choose another --out")
+        if self.path.is_dir() and any(entry.name != LOCK_NAME for entry in self.path.iterdir()):
+            raise UserError(f"{self.path} is not empty; choose a new or empty folder for --out")
+
+    def create(self) -> None:
+        """Make the folder for a new run."""
+        self.require_free()
+        for folder in (self.path, self.samples, self.checkpoints, self.generator):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder against a second writer. The lock ends with the process, however that ends."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(self.path / LOCK_NAME)
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout as error:
+            raise UserError(f"{self.path} is being written by another process; wait for it or stop it") from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+LOCK_NAME = ".lock"
+
+
+def next_free_run(root: Path, name: str) -> RunFolder:
+    """The first of root/name-001, root/name-002, ... that does not exist."""
+    number = 1
+    while (root / f"{name}-{number:03d}").exists():
+        number += 1
+    return RunFolder(root / f"{name}-{number:03d}")
+
+
+def _steps_in(folder: Path, ending: str) -> list[int]:
+    if not folder.is_dir():
+        return []
+    matches = (STEP.fullmatch(entry.name.removesuffix(ending)) for entry in folder.iterdir() if entry.suffix == ending)
+    return sorted(int(match.group(1)) for match in matches if match)

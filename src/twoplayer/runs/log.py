@@ -1,0 +1,42 @@
+"""metrics.jsonl: one JSON object per log interval."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from twoplayer.runs.files import write_atomically
+
+Row = dict[str, float | int | None]
+"""One line of the log. `None` says that a figure does not exist, for example a score without a probability."""
+
+ALWAYS = ("loss/generator", "loss/discriminator", "loss/real", "loss/fake", "score/generator", "score/discriminator")
+"""Keys that every row has, besides step, kimg, epoch, seconds and images_per_second."""
+
+
+def append_row(path: Path, row: Row) -> None:
+    """Add a line and hand it to the system, so that a reader sees it at once."""
+    with path.open("ab") as file:
+        file.write((json.dumps(row, allow_nan=False) + "\n").encode())
+
+
+def flush_to_disk(path: Path) -> None:
+    """Wait until everything appended is on the disk."""
+    if path.exists():
+        with path.open("ab") as file:
+            os.fsync(file.fileno())
+
+
+def read_rows(path: Path) -> list[Row]:
+    """All complete lines; a last line that is still being written is left out."""
+    if not path.exists():
+        return []
+    lines = path.read_bytes().split(b"\n")[:-1]
+    return [json.loads(line) for line in lines]
+
+
+def cut_after(path: Path, step: int) -> None:
+    """Forget what was logged after a step: a run goes on from a checkpoint and will log it again."""
+    kept = [row for row in read_rows(path) if (row["step"] or 0) <= step]
+    write_atomically(path, b"".join((json.dumps(row) + "\n").encode() for row in kept))

@@ -6,14 +6,13 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/pip install --quiet -c constraints.txt
 
-.PHONY: help demo install test slow check format lint types imports dist clean
+.PHONY: help demo install test check format lint types imports dist clean
 
 help:
 	@echo "make demo     install and train on real digits; takes a few minutes the first time, under one after that"
 	@echo "make test     install what the tests need and run them"
 	@echo "make check    format, lint, types, import order, tests"
 	@echo "make format   put the code into shape"
-	@echo "make slow     the tests that take minutes"
 	@echo "make dist     build the wheel into dist/"
 	@echo "make clean    remove the environment and what was built"
 
@@ -39,9 +38,6 @@ $(BIN)/.dev: pyproject.toml constraints.txt $(BIN)/.run
 test: $(BIN)/.dev
 	$(BIN)/pytest
 
-slow: $(BIN)/.dev
-	$(BIN)/pytest -m slow
-
 check: lint types imports test
 
 format: $(BIN)/.dev
@@ -59,7 +55,8 @@ imports: $(BIN)/.dev
 	$(BIN)/lint-imports
 
 dist: $(BIN)/.dev
-	PIP_CONSTRAINT= $(BIN)/python -m build --outdir dist .
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist .
 
 clean:
 	rm -rf $(VENV) dist

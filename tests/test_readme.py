@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
 
 import pytest
 
+from tests.contract.test_catalogue import assert_objective_keeps_its_laws
 from twoplayer.cli.main import run
 from twoplayer.recipes.load import recipe_names
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
@@ -27,6 +30,20 @@ def test_python_runs_as_printed(block: str, capsys: pytest.CaptureFixture[str]) 
 
 def test_every_recipe_has_its_row() -> None:
     assert re.findall(r"^\| `([\w-]+)`", README, re.MULTILINE) == recipe_names()
+
+
+def test_pictures_and_figures_are_there() -> None:
+    for link in re.findall(r"\]\((?!http)([^)#]+)\)", README):
+        assert (ROOT / link).exists(), link
+    assert not re.search(r"[A-Z]_ROW", README)
+
+
+def test_the_example_of_a_new_piece_keeps_the_contract(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "least_squares_example.py").write_text(block, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert_objective_keeps_its_laws(importlib.import_module("least_squares_example").LeastSquares)
 
 
 @pytest.mark.parametrize("line", re.findall(r"^twoplayer (train [^\n]*=\S+)", README, re.MULTILINE))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,38 +14,29 @@ from torch import Tensor, nn
 from twoplayer.core.errors import UserError
 from twoplayer.core.rng import Stream
 from twoplayer.core.stop import StopRequest
-from twoplayer.data.batches import Batches
 from twoplayer.data.images import ImageData
 from twoplayer.data.source import open_source
-from twoplayer.evaluation.probe import sliced_wasserstein_probe
-from twoplayer.recipes.load import check, flatten, load_recipe, merge, parse_overrides, read_recipe, to_yaml
+from twoplayer.recipes.load import flatten, load_recipe, parse_overrides
+from twoplayer.recipes.resume import resumed_recipe
 from twoplayer.recipes.schema import DataOptions, Recipe
-from twoplayer.runs.environment import describe_environment
-from twoplayer.runs.files import write_json, write_text
-from twoplayer.runs.folder import RunFolder, next_free_run
+from twoplayer.runs.folder import RunFolder
 from twoplayer.runs.grid import tile
-from twoplayer.runs.log import Row, cut_after, read_rows
-from twoplayer.runs.report import write_report
+from twoplayer.runs.log import Row, read_rows
 from twoplayer.runs.sampling import sample_best, sample_blocks
 from twoplayer.runs.snapshot import SnapshotInfo, read_snapshot
+from twoplayer.session import restore, run_session
 from twoplayer.training.checkpoint import DamagedCheckpoint, read_checkpoint, read_newest
-from twoplayer.training.loop import Schedule
-from twoplayer.training.loop import train as train_loop
-from twoplayer.training.progress import progress
-from twoplayer.training.recorder import Recorder
 from twoplayer.training.state import TrainingState, new_state
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-RESUMABLE = ("steps", "epochs", "log_every", "sample_every", "checkpoint_every", "keep_checkpoints")
-"""What may differ when a run is resumed: its length (longer only) and its logging."""
-
 MAX_SAMPLES = 1_000_000
+DEVICES = ("cpu", "cuda", "mps")
 
 
 def train(
-    recipe: str | None = None,
+    recipe: str | Path | None = None,
     *overrides: str,
     data: str | None = None,
     out: str | Path | None = None,
@@ -78,16 +69,22 @@ def train(
     """
     changes = parse_overrides(overrides) + flatten(settings)
     if data is not None:
-        changes.append((["data", "source"], data))
+        changes.append((["data", "source"], open_source(data).text))
+    named = None if recipe is None else str(recipe)
+    folder = None if out is None else RunFolder(_path(out))
     stop = stop or StopRequest()
     with stop.listening():
         if resume:
-            folder, resolved = _resumed(recipe, changes, out)
+            if folder is None:
+                raise UserError("--resume needs --out RUN, the run to continue")
+            folder.require()
+            resolved = resumed_recipe(str(folder.config), named, changes)
         else:
-            resolved = load_recipe(recipe or "digits", changes)
-            folder = RunFolder(Path(out).expanduser()) if out else next_free_run(Path("runs"), resolved.name)
-            folder.require_free()
-        _execute(folder, resolved, choose_device(device), resume, quiet, stop)
+            resolved = _located(load_recipe(named or "digits", changes))
+            if folder is not None:
+                folder.require_free()
+        loaded = load_data(resolved.data)
+        folder = run_session(folder, resolved, loaded, choose_device(device), stop, resume=resume, quiet=quiet)
     return Run(folder.path)
 
 
@@ -98,7 +95,9 @@ def load(path: str | Path, checkpoint: Literal["newest", "best"] = "newest") -> 
         path: the run's folder.
         checkpoint: whose averaged generator to use: the newest, or the one with the lowest in-training figure.
     """
-    folder = RunFolder(Path(path).expanduser())
+    if checkpoint not in ("newest", "best"):
+        raise UserError(f"checkpoint={checkpoint!r} (allowed: newest, best)")
+    folder = RunFolder(_path(path))
     folder.require()
     return Run(folder.path, checkpoint)
 
@@ -162,15 +161,18 @@ class Run:
 
     def sample_blocks(self, n: int, seed: int = 0, best_of: int = 1) -> Iterator[Tensor]:
         """The same pictures, some at a time, for more of them than fit into memory."""
+        if not all(isinstance(number, int) for number in (n, seed, best_of)):
+            raise UserError(f"n={n}, best_of={best_of}, seed={seed}: all three are whole numbers")
         if n < 1 or best_of < 1 or n * best_of > MAX_SAMPLES or seed < 0:
             raise UserError(
                 f"n={n}, best_of={best_of}, seed={seed}: n and best_of start at 1, their product ends at "
                 f"{MAX_SAMPLES:,}, the seed starts at 0"
             )
         stream = Stream(seed).child("sample")
+        latents = self.info.latents
         if best_of == 1:
-            return sample_blocks(self.generator, self.recipe.latents, n, stream)
-        return iter([sample_best(self.generator, self.discriminator, self.recipe.latents, n, best_of, stream)])
+            return sample_blocks(self.generator, latents, n, stream)
+        return iter([sample_best(self.generator, self.discriminator, latents, n, best_of, stream)])
 
     def grid(self, n: int = 25, seed: int = 0, best_of: int = 1) -> Image:
         """The same pictures tiled, as a Pillow image."""
@@ -183,12 +185,13 @@ class Run:
         found = read_newest(self.folder)
         if found is None:
             raise UserError(f"{self.path} has no checkpoint yet")
-        state.restore(found[0])
-        if self.checkpoint == "best" and state.best_step not in (0, state.step):
+        tree, best_step = found[0], found[0]["best"]["step"]
+        if self.checkpoint == "best" and best_step not in (0, tree["step"]):
             try:
-                state.restore(read_checkpoint(self.folder.checkpoint(state.best_step))[0])
+                tree, _ = read_checkpoint(self.folder.checkpoint(best_step))
             except DamagedCheckpoint as error:
                 raise UserError(f"the best checkpoint is damaged: {error}") from error
+        restore(state, tree, self.folder)
         return state
 
 
@@ -200,6 +203,8 @@ def choose_device(name: str) -> torch.device:
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)
+        if device.type not in DEVICES:
+            raise RuntimeError(f"known: {', '.join(DEVICES)}")
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
@@ -212,109 +217,16 @@ def load_data(options: DataOptions) -> ImageData:
     return open_source(options.source).load(options.split, options.image_size, options.channels)
 
 
-def _resumed(
-    recipe: str | None, changes: list[tuple[list[str], Any]], out: str | Path | None
-) -> tuple[RunFolder, Recipe]:
-    """The folder and the recipe of a run to continue. Raises UserError when what was asked for differs."""
-    if out is None:
-        raise UserError("--resume needs --out RUN, the run to continue")
-    folder = RunFolder(Path(out).expanduser())
-    folder.require()
-    own = read_recipe(str(folder.config))
-    asked = check(merge(own if recipe is None else read_recipe(recipe), changes))
-    if recipe is not None:  # logging and length said nowhere stay as the run has them
-        said = {path[0] for path, _ in changes}
-        kept = [([key], own[key]) for key in RESUMABLE if key in own and not {key, "steps", "epochs"} & said]
-        asked = check(merge(asked.model_dump(mode="json", exclude_none=True), kept))
-    differences = compare(own, asked.model_dump(mode="json", exclude_none=True))
-    refused = [line for key, line in differences.items() if key.split(".")[0] not in RESUMABLE]
-    if refused:
-        raise UserError(f"{folder.path} cannot be resumed with another recipe: {'; '.join(refused)}")
-    return folder, asked
+def _path(text: str | Path) -> Path:
+    path = Path(text).expanduser()
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise UserError(f"the name {str(path)!r} is not valid UTF-8; choose another") from error
+    return path
 
 
-def compare(own: Mapping[str, Any], asked: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """What differs between two resolved recipes: by dotted key, "key: the run has X, asked for Y"."""
-    lines: dict[str, str] = {}
-    for key in {**own, **asked}:
-        mine, theirs, name = own.get(key), asked.get(key), f"{prefix}{key}"
-        if isinstance(mine, Mapping) and isinstance(theirs, Mapping):
-            lines |= compare(mine, theirs, f"{name}.")
-        elif mine != theirs:
-            lines[name] = f"{name}: the run has {mine}, asked for {theirs}"
-    return lines
-
-
-def _execute(
-    folder: RunFolder, recipe: Recipe, device: torch.device, resume: bool, quiet: bool, stop: StopRequest
-) -> None:
-    data = load_data(recipe.data)
-    stream = Stream(recipe.seed).child("data")
-    batches = Batches(data, recipe.batch_size, stream, device, flip=recipe.data.flip)
-    schedule = Schedule.of(recipe, batches)
-    with torch.random.fork_rng(), folder.locked():
-        state = new_state(recipe, data.shape, len(data.class_names), device)
-        if resume:
-            _continue(folder, state, data, schedule)
-        else:
-            folder.create()
-            _describe(folder, data, device)
-        write_text(folder.config, to_yaml(recipe))
-        with progress(schedule.steps, state.step, quiet) as shown:
-            recorder = Recorder(
-                folder=folder,
-                recipe=recipe,
-                schedule=schedule,
-                info=_snapshot_info(recipe, data),
-                progress=shown,
-                judge=sliced_wasserstein_probe(data, recipe.latents, recipe.seed),
-            )
-            if state.step == 0:
-                recorder.on_sample(state, None)
-            train_loop(state, recipe, batches, schedule, recorder, stop)
-        write_report(folder)
-
-
-def _continue(folder: RunFolder, state: TrainingState, data: ImageData, schedule: Schedule) -> None:
-    """Put the state where the newest whole checkpoint left it, and forget what was logged after that."""
-    found = read_newest(folder)
-    if found is not None:
-        tree, facts = found
-        if facts["data_sha256"] != data.fingerprint:
-            raise UserError(
-                f"{folder.path} was trained on other data than {data.source} now holds; it cannot be resumed"
-            )
-        try:
-            state.restore(tree)
-        except (RuntimeError, ValueError, KeyError) as error:
-            raise UserError(f"{folder.path}: the checkpoint does not fit the recipe: {error}") from error
-    if schedule.steps < state.step:
-        raise UserError(
-            f"{folder.path} is at step {state.step} already; steps can only be raised, not {schedule.steps}"
-        )
-    cut_after(folder.metrics, state.step)
-
-
-def _describe(folder: RunFolder, data: ImageData, device: torch.device) -> None:
-    facts = {
-        "source": data.source,
-        "split": data.split,
-        "images": len(data),
-        "shape": list(data.shape),
-        "sha256": data.fingerprint,
-    }
-    write_json(folder.environment, describe_environment(device) | {"data": facts})
-
-
-def _snapshot_info(recipe: Recipe, data: ImageData) -> SnapshotInfo:
-    return SnapshotInfo(
-        recipe=recipe.name,
-        step=0,
-        kimg=0.0,
-        image_shape=data.shape,
-        class_names=data.class_names,
-        data_source=data.source,
-        data_sha256=data.fingerprint,
-        latents=recipe.latents,
-        generator=recipe.generator,
-    )
+def _located(recipe: Recipe) -> Recipe:
+    """The same recipe with a data source that is found from any folder."""
+    data = recipe.data.model_copy(update={"source": open_source(recipe.data.source).text})
+    return recipe.model_copy(update={"data": data})

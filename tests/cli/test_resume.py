@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import torch
 
 import twoplayer as tp
 from tests.conftest import TINY, Cli, random_images
+from twoplayer.cli.main import run
 from twoplayer.core.errors import UserError
 from twoplayer.runs.folder import RunFolder
 from twoplayer.training.checkpoint import read_newest
@@ -47,10 +49,11 @@ main()
 """
 
 
-def interrupted(step: int, number: signal.Signals, *words: str) -> int:
-    """`twoplayer WORDS` in a fresh process that gets a signal inside a step; its exit code."""
+def interrupted(step: int, number: signal.Signals, *words: str) -> tuple[int, str]:
+    """`twoplayer WORDS` in a fresh process that gets a signal inside a step; its exit code and what it said."""
     call = [sys.executable, "-c", INTERRUPT, str(step), str(int(number)), *words]
-    return subprocess.run(call, capture_output=True, check=False).returncode
+    done = subprocess.run(call, capture_output=True, text=True, check=False)
+    return done.returncode, done.stderr
 
 
 def state_of(run: Path) -> dict[str, Any]:
@@ -107,6 +110,8 @@ def wholes(tmp_path_factory: pytest.TempPathFactory, pictures: str) -> dict[str,
         words = (*WORDS, f"data.source={pictures}", *more)
         out = tmp_path_factory.mktemp(play) / "run"
         tp.train("digits", *words, out=out, device="cpu", quiet=True)
+        page = (out / "report.html").read_text(encoding="utf-8")
+        assert page.count("<figcaption>epoch ") == (2 if play == "simultaneous" else 3), "epochs 1, 2 (and 4)"
         runs[play] = out, words
     return runs
 
@@ -131,9 +136,13 @@ def test_an_interrupted_run_goes_on_bit_for_bit(
 ) -> None:
     uninterrupted, words = wholes[play]
     out = tmp_path / "run"
-    code = interrupted(step, number, "train", "digits", *words, "--out", str(out), "--quiet", "--device", "cpu")
-    assert code == (-signal.SIGKILL if number == signal.SIGKILL else 130)
+    code, message = interrupted(
+        step, number, "train", "digits", *words, "--out", str(out), "--quiet", "--device", "cpu"
+    )
+    assert code == (-signal.SIGKILL if number == signal.SIGKILL else 130), message
     if number != signal.SIGKILL:
+        assert f"stopped after step {step}; go on with: twoplayer train --resume --out {out}" in message
+        assert (out / "report.html").is_file()
         assert RunFolder(out).checkpoint_steps()[-1] == step
     resumed = cli("train", "--resume", "--out", out, "--quiet", "--device", "cpu")
     assert resumed.returncode == 0, resumed.stderr
@@ -161,10 +170,7 @@ def test_a_run_can_be_lengthened_and_is_then_the_longer_run(tmp_path: Path) -> N
 
 
 def test_resuming_a_finished_run_changes_nothing(tmp_path: Path, tiny_run: tp.Run) -> None:
-    import shutil
-
-    copy = tmp_path / "copy"
-    shutil.copytree(tiny_run.path, copy)
+    copy = copy_of(tiny_run, tmp_path / "copy")
     tp.train(out=copy, resume=True, device="cpu", quiet=True)
     assert_same_runs(copy, tiny_run.path)
 
@@ -178,7 +184,7 @@ def test_resuming_with_another_recipe_shows_the_difference(tiny_run: tp.Run) -> 
         tp.train("digits", out=tiny_run.path, resume=True)
     with pytest.raises(UserError, match=r"data\.source: the run has digits, asked for mnist"):
         tp.train(data="mnist", out=tiny_run.path, resume=True)
-    with pytest.raises(UserError, match="at step 6 already"):
+    with pytest.raises(UserError, match="can only be made longer, not 2 steps"):
         tp.train(None, "steps=2", out=tiny_run.path, resume=True, device="cpu")
     with pytest.raises(UserError, match="--resume needs --out"):
         tp.train(resume=True)
@@ -204,4 +210,76 @@ def test_a_signal_before_anything_is_saved_stops_at_once(tmp_path: Path) -> None
         process.send_signal(signal.SIGTERM)
         _, message = process.communicate(timeout=10)
     assert process.returncode == 130, message
-    assert b"Traceback" not in message
+    assert message.decode().startswith("twoplayer: stopped; nothing had to be saved")
+    assert not (tmp_path / "run").exists()
+
+
+def copy_of(run: tp.Run, place: Path) -> Path:
+    shutil.copytree(run.path, place)
+    return place
+
+
+def test_what_a_kill_left_undone_after_the_last_checkpoint_is_done_on_resume(tmp_path: Path, tiny_run: tp.Run) -> None:
+    copy = copy_of(tiny_run, tmp_path / "copy")
+    shutil.rmtree(copy / "generator")
+    (copy / "environment.json").unlink()
+    tp.train(out=copy, resume=True, device="cpu", quiet=True)
+    assert torch.equal(tp.load(copy).sample(2), tiny_run.sample(2))
+    assert (copy / "environment.json").is_file()
+
+
+def test_a_config_edited_by_hand_is_noticed(tmp_path: Path, tiny_run: tp.Run) -> None:
+    copy = copy_of(tiny_run, tmp_path / "copy")
+    config = copy / "config.yaml"
+    text = config.read_text(encoding="utf-8")
+    config.write_text(text.replace("seed: 0", "seed: 7"), encoding="utf-8")
+    with pytest.raises(UserError, match="seed: the run has 0, asked for 7"):
+        tp.train(None, "steps=9", out=copy, resume=True, device="cpu", quiet=True)
+
+
+def test_a_key_with_a_default_may_be_missing_in_an_older_config(tmp_path: Path, tiny_run: tp.Run) -> None:
+    copy = copy_of(tiny_run, tmp_path / "copy")
+    config = copy / "config.yaml"
+    lines = [line for line in config.read_text(encoding="utf-8").splitlines() if not line.startswith("precision")]
+    config.write_text("\n".join(lines), encoding="utf-8")
+    tp.train(out=copy, resume=True, device="cpu", quiet=True)
+
+
+def test_logging_stays_as_the_run_has_it_when_the_recipe_is_named(tmp_path: Path, tiny_run: tp.Run) -> None:
+    copy = copy_of(tiny_run, tmp_path / "copy")
+    same = [word for word in TINY if "every" not in word and "steps" not in word]
+    tp.train("digits", *same, "steps=8", out=copy, resume=True, device="cpu", quiet=True)
+    recipe = tp.load(copy).recipe
+    assert (recipe.steps, recipe.log_every, recipe.checkpoint_every) == (8, 2, 4)
+
+
+def test_a_run_killed_in_its_first_moment_can_be_begun_again(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / ".lock").touch()
+    (out / ".config.yaml.123.tmp").write_text("half")
+    tp.train("digits", *TINY, "steps=1", out=out, device="cpu", quiet=True)
+    (out / "environment.json").unlink()
+    shutil.rmtree(out / "checkpoints")
+    tp.train(out=out, resume=True, device="cpu", quiet=True)
+    assert tp.load(out).metrics[-1]["step"] == 1
+
+
+def test_the_disk_fills_up_during_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The checkpoint of step 4 is whole, the one of step 6 fails: exit code 2, and the old one stays."""
+    import twoplayer.training.checkpoint as checkpoint
+
+    writing = checkpoint.write_and_flush
+
+    def full(path: Path, content: bytes) -> None:
+        if "step-0000006" in str(path):
+            raise OSError(28, "No space left on device", str(path))
+        writing(path, content)
+
+    monkeypatch.setattr(checkpoint, "write_and_flush", full)
+    assert run(["train", *TINY, "--out", str(tmp_path / "run"), "--quiet", "--device", "cpu"]) == 2
+    assert RunFolder(tmp_path / "run").checkpoint_steps() == [4]
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    tp.train(out=tmp_path / "run", resume=True, device="cpu", quiet=True)
+    assert RunFolder(tmp_path / "run").checkpoint_steps()[-1] == 6

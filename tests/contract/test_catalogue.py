@@ -40,9 +40,12 @@ def each(base: type[Component]) -> list[type[Component]]:
 
 
 def verdicts() -> tuple[Verdict, Verdict]:
+    """Of an undecided D. Logits are near 0.5, from where every objective pulls both ways, targets of 0 and 1 too."""
+    """Of an undecided D. Logits are near 0.5, from where every objective pulls both ways, targets of 0 and 1 too."""
     draw = torch.Generator().manual_seed(0)
-    make = lambda: torch.randn(N, generator=draw, requires_grad=True)  # noqa: E731
-    return Verdict(make(), torch.randn(N, 5, generator=draw)), Verdict(make(), torch.randn(N, 5, generator=draw))
+    logits = [(0.5 + 0.1 * torch.randn(N, generator=draw)).requires_grad_() for _ in range(2)]
+    real, fake = (Verdict(values, torch.randn(N, 5, generator=draw)) for values in logits)
+    return real, fake
 
 
 def linear_judge(slope: Tensor) -> nn.Module:
@@ -148,6 +151,10 @@ def assert_state_round_trip(module: nn.Module, twin: nn.Module, z: Tensor) -> No
 
 @pytest.mark.parametrize("piece", each(Objective))
 def test_objective(piece: type[Objective]) -> None:
+    assert_objective_keeps_its_laws(piece)
+
+
+def assert_objective_keeps_its_laws(piece: type[Objective]) -> None:
     objective = piece()
     real, fake = verdicts()
     for loss, player in (

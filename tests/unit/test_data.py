@@ -12,12 +12,13 @@ import torch
 from PIL import Image
 
 from tests.conftest import random_images
+from twoplayer.cli.data import train_command
 from twoplayer.core.errors import UserError
 from twoplayer.core.rng import Stream
 from twoplayer.data.batches import Batches
 from twoplayer.data.hub import load_from_hub
 from twoplayer.data.images import ImageData
-from twoplayer.data.inspect import describe, problems, train_command
+from twoplayer.data.inspect import describe, problems
 from twoplayer.data.source import open_source
 
 CPU = torch.device("cpu")
@@ -134,12 +135,21 @@ def test_npz_layouts(tmp_path: Path, layout: str) -> None:
         ({"images": np.zeros((0, 4, 4), np.uint8)}, "no images"),
         ({"images": np.zeros((2, 4, 4), np.uint8), "labels": np.zeros(3, int)}, "'labels'"),
         ({"images": np.array([object()])}, "not a readable"),
+        ({"images": np.zeros((9, 0, 4), np.uint8)}, "no images"),
+        ({"images": np.zeros((2, 4, 4), np.uint8), "labels": np.array([0, 3_000_000])}, "too large"),
     ],
 )
 def test_bad_npz(tmp_path: Path, arrays: dict[str, np.ndarray], message: str) -> None:
     np.savez(tmp_path / "bad.npz", **arrays)
     with pytest.raises(UserError, match=message):
         open_source(str(tmp_path / "bad.npz")).load("train", None, None)
+
+
+def test_files_that_are_no_npz(tmp_path: Path) -> None:
+    np.save(tmp_path / "plain.npy", np.zeros(3))
+    (tmp_path / "plain.npy").rename(tmp_path / "plain.npz")
+    with pytest.raises(UserError, match="not a readable"):
+        open_source(str(tmp_path / "plain.npz")).load("train", None, None)
 
 
 def save_pictures(folder: Path, names: list[str], mode: str = "RGB", size: tuple[int, int] = (10, 10)) -> None:
@@ -161,7 +171,7 @@ def test_folder_with_class_subfolders(tmp_path: Path) -> None:
     assert data.images[2, 0].unique().tolist() == [80]
 
 
-def test_flat_grey_folder_as_bare_path(tmp_path: Path) -> None:
+def test_flat_gray_folder_as_bare_path(tmp_path: Path) -> None:
     save_pictures(tmp_path, ["a.png", "b.png"], mode="L")
     data = open_source(str(tmp_path)).load("train", None, None)
     assert data.shape == (1, 10, 10)
@@ -179,13 +189,14 @@ def test_pictures_are_cropped_to_the_central_square_and_resized(tmp_path: Path) 
     assert data.images.min() > 200, "Pillow's filter reads a little over the edge of the crop"
 
 
-def test_modes_become_grey_or_rgb(tmp_path: Path) -> None:
-    Image.fromarray(np.full((4, 4), 65535, np.uint16)).save(tmp_path / "a16.png")
+def test_modes_become_gray_or_rgb(tmp_path: Path) -> None:
+    sixteen_bits = np.array([[65535, 0], [300, 257 * 100]], np.uint16).repeat(2, 0).repeat(2, 1)
+    Image.fromarray(sixteen_bits).save(tmp_path / "a16.png")
     Image.new("RGBA", (4, 4), (0, 0, 0, 0)).save(tmp_path / "b-transparent.png")
     Image.new("CMYK", (4, 4), (0, 255, 255, 0)).save(tmp_path / "c.jpg", quality=100)
     Image.new("P", (4, 4)).save(tmp_path / "d.png")
     data = open_source(str(tmp_path)).load("train", None, 3)
-    assert data.images[0].unique().tolist() == [255], "16-bit white is white"
+    assert data.images[0].unique().tolist() == [0, 1, 100, 255], "16 bits are divided by 257"
     assert data.images[1].unique().tolist() == [255], "transparency lies over white"
     assert data.images[2, 0].min() > 240
     assert data.images[2, 1:].max() < 15
@@ -211,7 +222,11 @@ def test_bad_folders(tmp_path: Path) -> None:
     save_pictures(tmp_path, ["b.png"], size=(5, 5))
     with pytest.raises(UserError, match="image_size=64"):
         open_source(str(tmp_path)).load("train", None, None)
+    survey = open_source(str(tmp_path)).survey()
+    assert survey.image_size == 4
+    assert survey.problems == ("pictures differ in size, from 4x4 to 5x5 pixels",)
     (tmp_path / "c.jpg").write_text("text")
+    assert "c.jpg cannot be read" in open_source(str(tmp_path)).survey().problems[0]
     with pytest.raises(UserError, match=r"c\.jpg cannot be read"):
         open_source(str(tmp_path)).load("train", 4, 3)
 
@@ -221,6 +236,31 @@ def test_unknown_sources() -> None:
         open_source("mnits")
     with pytest.raises(UserError, match="no such file or folder"):
         open_source("./missing")
+    for text in ("", "folder:"):
+        with pytest.raises(UserError, match="names nothing"):
+            open_source(text)
+
+
+def test_a_name_wins_over_a_folder_of_that_name(tmp_path: Path) -> None:
+    (tmp_path / "digits").mkdir()
+    assert open_source("digits").name == "digits"
+    assert open_source("folder:digits").text == f"folder:{tmp_path / 'digits'}"
+
+
+def test_hidden_files_and_folders_are_left_out(tmp_path: Path) -> None:
+    save_pictures(tmp_path, ["cat/a.png", "dog/b.png", ".trash/c.png", "dog/.d.png"])
+    assert open_source(str(tmp_path)).load("train", None, None).class_names == ("cat", "dog")
+
+
+def test_what_is_no_picture_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_pictures(tmp_path, ["bomb.png"], size=(100, 100))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(UserError, match=r"bomb\.png cannot be read"):
+        open_source(str(tmp_path)).load("train", None, None)
+    monkeypatch.undo()
+    Image.new("F", (4, 4)).save(tmp_path / "bomb.tif")
+    with pytest.raises(UserError, match="32-bit"):
+        open_source(str(tmp_path)).load("train", None, 1)
 
 
 def test_resizing_and_channels() -> None:
@@ -229,8 +269,9 @@ def test_resizing_and_channels() -> None:
     assert data.resized(16, 3).shape == (3, 16, 16)
     colors = ImageData(torch.tensor([255, 0, 0], dtype=torch.uint8).view(1, 3, 1, 1), "red")
     assert colors.resized(None, 1).images.flatten().tolist() == [76]
-    with pytest.raises(UserError, match="squares"):
-        ImageData(random_images(1, (1, 4, 5)), "wide").resized(8, None)
+    wide = torch.zeros(1, 1, 4, 8, dtype=torch.uint8)
+    wide[..., 2:6] = 200
+    assert ImageData(wide, "wide").resized(2, None).images.unique().tolist() == [200], "the central square"
 
 
 def test_the_fingerprint_knows_pixels_shape_and_labels() -> None:
@@ -279,6 +320,7 @@ def test_inspection_finds_what_is_wrong() -> None:
     assert "1 images have one color" in found
     assert "uneven" in found
     assert describe(data)["classes"] == "many (18), few (2)"
-    assert train_command(data) == "twoplayer train mnist-wgan-gp --data odd"
+    assert train_command("odd", data, None) == "twoplayer train mnist-wgan-gp --data odd batch_size=20"
+    assert train_command("digits", data, None) == "twoplayer train digits"
     digits = open_source("digits").load("all", None, None)
     assert problems(digits) == []

@@ -61,6 +61,14 @@ def test_every_recipe_resolves_and_reads_back_equal(name: str, tmp_path: Path) -
         ("steps", "'steps' is not KEY=VALUE"),
         ("steps=", "'steps=' is not KEY=VALUE"),
         ("steps=[1", "is not valid YAML"),
+        ("steps=&a [*a]", "aliases are not used"),
+        (f"steps={'[' * 3000}", "is not valid YAML"),
+        (".=3", "is not KEY=VALUE"),
+        ("regularizers.²=5", "no element"),
+        ("generator={}", "generator needs a name"),
+        ("name=../../evil", "name='../../evil' string should match pattern"),
+        ("optimizers.generator.learning_rate=1e39", "less than or equal to"),
+        ("regularizers=[{name: weight-clipping}, {name: weight-clipping}]", "two regularizers have one name"),
     ],
 )
 def test_bad_overrides_say_what_is_wrong_in_one_line(word: str, message: str) -> None:
@@ -131,4 +139,10 @@ def test_total_steps() -> None:
     recipe = load_recipe(
         "mnist-wgan-gp", parse_overrides(["epochs=2", "play={name: alternating, discriminator_steps: 5}"])
     )
-    assert recipe.total_steps(batches_per_epoch=468) == 187
+    assert recipe.total_steps(batches_per_epoch=468) == 188, "the last step begins within the last pass"
+
+
+def test_the_option_in_the_header_of_mnist_wgan_gp() -> None:
+    option = "latents={name: normal, dim: 20}"
+    assert option in recipe_text("mnist-wgan-gp")
+    assert load_recipe("mnist-wgan-gp", parse_overrides([option])).latents.model_dump() == {"name": "normal", "dim": 20}

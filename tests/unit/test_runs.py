@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +21,7 @@ from twoplayer.core.rng import Stream
 from twoplayer.core.verdict import Verdict
 from twoplayer.latents.normal import NormalLatents
 from twoplayer.runs.files import write_atomically
-from twoplayer.runs.folder import RunFolder, next_free_run
+from twoplayer.runs.folder import RunFolder, claim_next_run
 from twoplayer.runs.grid import save_png, tile
 from twoplayer.runs.log import append_row, cut_after, read_rows
 from twoplayer.runs.report import epoch_grids
@@ -97,10 +98,9 @@ def test_steps_are_ordered_as_numbers(tmp_path: Path) -> None:
     assert folder.checkpoint_steps() == [9, 10, 12_345_678]
 
 
-def test_next_free_run(tmp_path: Path) -> None:
-    assert next_free_run(tmp_path, "digits").path.name == "digits-001"
-    (tmp_path / "digits-001").mkdir()
-    assert next_free_run(tmp_path, "digits").path.name == "digits-002"
+def test_a_claimed_run_is_not_given_to_another() -> None:
+    names = [claim_next_run(Path("runs"), "digits").path.name for _ in range(3)]
+    assert names == ["digits-001", "digits-002", "digits-003"]
 
 
 def test_a_folder_is_locked_against_a_second_writer(tmp_path: Path) -> None:
@@ -139,14 +139,17 @@ def test_the_log_forgets_what_comes_after_a_checkpoint(tmp_path: Path) -> None:
     assert [row["step"] for row in read_rows(path)] == [10, 20, 30]
     cut_after(path, 20)
     assert path.read_text() == '{"step": 10}\n{"step": 20}\n'
+    path.write_text('{"step": 10}\nnonsense\n')
+    with pytest.raises(UserError, match=r"metrics\.jsonl, line 2 is damaged"):
+        read_rows(path)
 
 
 def test_a_grid_has_every_image_in_its_place(tmp_path: Path) -> None:
     images = torch.arange(6, dtype=torch.uint8).mul(40).view(6, 1, 1, 1).expand(6, 1, 64, 64)
     picture = tile(images, columns=3)
-    assert picture.size == (3 * 66 + 2, 2 * 66 + 2)
-    assert [picture.getpixel((66 * (i % 3) + 30, 66 * (i // 3) + 30)) for i in range(6)] == [0, 40, 80, 120, 160, 200]
-    assert tile(random_images(9, (3, 8, 8))).size == (3 * 66 + 2, 3 * 66 + 2), "small images are enlarged"
+    assert picture.size == (3 * 70 + 6, 2 * 70 + 6)
+    assert [picture.getpixel((70 * (i % 3) + 30, 70 * (i // 3) + 30)) for i in range(6)] == [0, 40, 80, 120, 160, 200]
+    assert tile(random_images(9, (3, 8, 8))).size == (3 * 70 + 6, 3 * 70 + 6), "small images are enlarged"
     save_png(picture, tmp_path / "grid.png", {"step": 5})
     with Image.open(tmp_path / "grid.png") as reopened:
         assert reopened.info["step"] == "5"
@@ -205,7 +208,8 @@ def tree() -> dict[str, object]:
 @pytest.fixture
 def saved(tmp_path: Path) -> RunFolder:
     folder = RunFolder(tmp_path / "run")
-    folder.create()
+    folder.path.mkdir()
+    folder.prepare("")
     for step in (9, 10):
         write_checkpoint(folder, step, {"step": step, "data": tree()}, {"fact": 1})
     return folder
@@ -213,7 +217,8 @@ def saved(tmp_path: Path) -> RunFolder:
 
 def test_a_checkpoint_gives_back_what_was_put_in(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
-    folder.create()
+    folder.path.mkdir()
+    folder.prepare("")
     wanted = tree()
     write_checkpoint(folder, 5, wanted, {"fact": 1})
     found, facts = read_checkpoint(folder.checkpoint(5))
@@ -224,7 +229,7 @@ def test_a_checkpoint_gives_back_what_was_put_in(tmp_path: Path) -> None:
     assert found["scalar"].shape == ()
 
 
-@pytest.mark.parametrize("damage", ["cut", "bit", "missing", "manifest", "empty manifest"])
+@pytest.mark.parametrize("damage", ["cut", "bit", "missing", "manifest", "empty manifest", "a file"])
 def test_a_damaged_checkpoint_is_named_and_the_one_before_taken(
     saved: RunFolder, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -240,6 +245,9 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_taken(
     else:
         path = saved.checkpoint(10) / "manifest.json"
         path.write_text("{}" if damage == "empty manifest" else "")
+    if damage == "a file":
+        shutil.rmtree(saved.checkpoint(10))
+        saved.checkpoint(10).write_text("not a folder")
     found = read_newest(saved)
     assert found is not None
     assert found[0]["step"] == 9
@@ -264,18 +272,29 @@ def test_a_failed_save_leaves_the_old_checkpoints(saved: RunFolder, monkeypatch:
 
     before = hashlib.sha256((saved.checkpoint(10) / "state.safetensors").read_bytes()).digest()
     monkeypatch.setattr("os.fsync", full)
-    for step in (10, 11):
-        with pytest.raises(OSError, match="No space"):
-            write_checkpoint(saved, step, {"step": step, "data": tree()}, {})
+    with pytest.raises(OSError, match="No space"):
+        write_checkpoint(saved, 11, {"step": 11, "data": tree()}, {})
     assert sorted(path.name for path in saved.checkpoints.iterdir()) == ["step-0000009", "step-0000010"]
     assert hashlib.sha256((saved.checkpoint(10) / "state.safetensors").read_bytes()).digest() == before
+
+
+def test_a_whole_checkpoint_is_left_alone_and_a_damaged_one_replaced(saved: RunFolder) -> None:
+    path = saved.checkpoint(10) / "state.safetensors"
+    before = path.stat().st_mtime_ns
+    write_checkpoint(saved, 10, {"step": 10}, {})
+    assert path.stat().st_mtime_ns == before
+    path.write_bytes(b"damaged")
+    write_checkpoint(saved, 10, {"step": 10}, {})
+    assert read_checkpoint(saved.checkpoint(10))[0] == {"step": 10}
 
 
 def test_pruning_keeps_the_newest_and_the_best(saved: RunFolder) -> None:
     for step in (20, 30):
         write_checkpoint(saved, step, {"step": step}, {})
-    prune(saved, keep=2, best_step=9)
-    assert saved.checkpoint_steps() == [9, 20, 30]
+    prune(saved, keep=1, newest_step=20, best_step=9)
+    assert saved.checkpoint_steps() == [9, 20, 30], "30 is a damaged leftover and does not count"
+    prune(saved, keep=1, newest_step=30, best_step=9)
+    assert saved.checkpoint_steps() == [9, 30]
 
 
 def test_loading_newest_and_best(tmp_path: Path) -> None:
@@ -296,8 +315,6 @@ def test_loading_newest_and_best(tmp_path: Path) -> None:
 
 
 def test_a_damaged_snapshot_is_named(tmp_path: Path, tiny_run: tp.Run) -> None:
-    import shutil
-
     copy = tmp_path / "copy"
     shutil.copytree(tiny_run.path, copy)
     path = copy / "generator" / "generator.safetensors"
@@ -307,3 +324,7 @@ def test_a_damaged_snapshot_is_named(tmp_path: Path, tiny_run: tp.Run) -> None:
     path.unlink()
     with pytest.raises(UserError, match="has no generator yet"):
         tp.load(copy).sample(1)
+    for content in (b"[]", b"{}", b"\xff", b'{"format": 99}'):
+        (path.parent / "config.json").write_bytes(content)
+        with pytest.raises(UserError, match=r"is damaged|upgrade"):
+            tp.load(copy).sample(1)

@@ -2,22 +2,56 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import shlex
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from twoplayer.data.images import ImageData
+
+GENERAL_RECIPE = "mnist-wgan-gp"
+LARGEST_SIZE = 64
+"""Pixels a side beyond which training on two processor cores takes days."""
 
 
 def data(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="digits, mnist, folder:PATH, FILE.npz, ...")],
 ) -> None:
     """Say what a data source is, what would be used of it, and what is wrong with it."""
-    from twoplayer.data.inspect import describe, problems, train_command
+    from twoplayer.core.errors import UserError
+    from twoplayer.data.inspect import describe, problems
     from twoplayer.data.source import open_source
 
-    loaded = open_source(source).load("train", None, None)
-    facts = describe(loaded)
-    for label, text in facts.items():
+    opened = open_source(source)
+    survey = opened.survey()
+    for problem in survey.problems:
+        typer.echo(f"warning  {problem}")
+    try:
+        loaded = opened.load("train", survey.image_size, None)
+    except UserError:
+        if not survey.problems:
+            raise
+        raise UserError(f"{source} cannot be used before that is mended") from None
+    for label, text in describe(loaded).items():
         typer.echo(f"{label:8} {text}")
     for problem in problems(loaded):
         typer.echo(f"warning  {problem}")
-    typer.echo(f"train    {train_command(loaded)}")
+    typer.echo(f"train    {train_command(source, loaded, survey.image_size)}")
+
+
+def train_command(source: str, loaded: ImageData, image_size: int | None) -> str:
+    """A command that trains on this data: the recipe made for it, or the general one with what the data needs."""
+    from twoplayer.recipes.load import load_recipe, recipe_names
+
+    for name in recipe_names():
+        if load_recipe(name).data.source == source:
+            return f"twoplayer train {name}"
+    words = ["twoplayer", "train", GENERAL_RECIPE, "--data", source]
+    if image_size is None and max(loaded.shape[1:]) > LARGEST_SIZE:
+        image_size = LARGEST_SIZE
+    if image_size is not None:
+        words.append(f"data.image_size={image_size}")
+    if len(loaded) < load_recipe(GENERAL_RECIPE).batch_size:
+        words.append(f"batch_size={len(loaded)}")
+    return shlex.join(words)

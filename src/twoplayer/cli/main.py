@@ -10,7 +10,7 @@ import sys
 import typer
 
 from twoplayer.cli import data, recipes, sample, train
-from twoplayer.core.errors import Diverged, TrainingStopped, UserError
+from twoplayer.core.errors import Diverged, UserError
 
 app = typer.Typer(
     help="Train, judge, compare and use generative adversarial networks on images.",
@@ -44,13 +44,14 @@ def main() -> None:
 
 
 def run(arguments: list[str] | None = None) -> int:
-    """Run one command; its exit code. Errors that a user can mend become one line on stderr."""
+    """Run one command; its exit code. Errors that a user can mend become one line on stderr.
+
+    Typer itself makes exit code 130 of a KeyboardInterrupt.
+    """
     try:
         return app(arguments, standalone_mode=False) or 0
     except (UserError, Diverged) as error:
         return _say(str(error), error.exit_code)
-    except (TrainingStopped, KeyboardInterrupt) as error:
-        return _say(str(error) or "stopped", TrainingStopped.exit_code)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -58,8 +59,6 @@ def run(arguments: list[str] | None = None) -> int:
         if error.errno not in MENDABLE:
             raise
         return _say(f"{error.filename or 'the disk'}: {MENDABLE[error.errno]}", UserError.exit_code)
-    except typer.Abort:
-        return _say("stopped", TrainingStopped.exit_code)
     except Exception as error:
         if not hasattr(error, "format_message"):  # not a usage error of the argument parser: a defect
             raise

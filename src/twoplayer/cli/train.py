@@ -33,20 +33,25 @@ def train(
 
     Without arguments: the real handwritten digits inside scikit-learn, no download.
     """
+    from twoplayer.core.errors import TrainingStopped
     from twoplayer.core.stop import StopRequest
 
     stop = StopRequest()
-    with stop.listening():
-        import twoplayer as tp
+    recipe, overrides = split_words(words or [])
+    if seed is not None:
+        overrides.append(f"seed={seed}")
+    try:
+        with stop.listening():
+            import twoplayer as tp
 
-        recipe, overrides = split_words(words or [])
-        if seed is not None:
-            overrides.append(f"seed={seed}")
-        run = tp.train(recipe, *overrides, data=data, out=out, resume=resume, device=device, quiet=quiet, stop=stop)
-        typer.echo(f"run      {run.path}")
-        typer.echo(f"pictures {run.folder.sample_grid(run.folder.sample_steps()[-1])}")
-        typer.echo(f"report   {run.folder.report}")
-        typer.echo(f"next     twoplayer sample {shlex.quote(str(run.path))} --n 100 --best-of 5")
+            run = tp.train(recipe, *overrides, data=data, out=out, resume=resume, device=device, quiet=quiet, stop=stop)
+    except TrainingStopped as stopped:
+        typer.echo(f"twoplayer: {stopped}", err=True)
+        raise typer.Exit(stopped.exit_code) from None
+    typer.echo(f"run      {run.path}")
+    typer.echo(f"pictures {run.folder.sample_grid(run.folder.sample_steps()[-1])}")
+    typer.echo(f"report   {run.folder.report}")
+    typer.echo(f"next     twoplayer sample {shlex.quote(str(run.path))} --n 100 --best-of 5")
 
 
 def split_words(words: list[str]) -> tuple[str | None, list[str]]:

@@ -14,7 +14,7 @@ class Batch:
 
     Attributes:
         images: [N, C, H, W], float in [-1, 1].
-        labels: [N], int64 class ids; absent for unlabelled data.
+        labels: [N], int64 class ids; absent for unlabeled data.
     """
 
     images: Tensor

@@ -11,15 +11,20 @@ import importlib
 import pkgutil
 from typing import Annotated, Any, ClassVar, TypeVar, Union
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 _components: dict[str, dict[str, type[Component]]] = {}
 
 
-class Component(BaseModel):
-    """Base of all pieces. Unknown keys, wrong types, NaN and infinities are refused."""
+class Settings(BaseModel):
+    """Base of everything a recipe says. Unknown keys, wrong types, NaN and infinities are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Component(Settings):
+    """Base of all pieces."""
 
     kind: ClassVar[str]
 
@@ -51,8 +56,15 @@ def union_of(base: type[C]) -> Any:
     members = tuple(components(base).values())
     assert members, f"no piece of kind {base.kind} is registered"
     if len(members) == 1:
-        return members[0]
+        return Annotated[members[0], BeforeValidator(_require_name)]
     return Annotated[Union[members], Field(discriminator="name")]  # noqa: UP007 - built at run time
+
+
+def _require_name(value: Any) -> Any:
+    """What pydantic asks of a union by itself: without it the only piece of a kind could go without its name."""
+    if isinstance(value, dict) and "name" not in value:
+        raise PydanticCustomError("union_tag_not_found", "a piece needs its name")
+    return value
 
 
 def discover(package: str) -> None:

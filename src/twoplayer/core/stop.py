@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -15,6 +16,9 @@ from types import FrameType
 from twoplayer.core.errors import TrainingStopped
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+GRACE_SECONDS = 0.5
+"""Repeats within this time are the same request: a terminal and a parent process may both pass one on."""
 
 
 class StopRequest:
@@ -27,6 +31,7 @@ class StopRequest:
     def __init__(self) -> None:
         self.requested = False
         self._deferring = False
+        self._requested_at = 0.0
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -44,15 +49,18 @@ class StopRequest:
     @contextmanager
     def deferring(self) -> Iterator[None]:
         """Inside the block the first signal only sets `requested`; the block looks at it and saves."""
-        self._deferring = True
+        before, self._deferring = self._deferring, True
         try:
             yield
         finally:
-            self._deferring = False
+            self._deferring = before
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if self.requested:
-            os._exit(TrainingStopped.exit_code)
-        self.requested = True
+            if time.monotonic() - self._requested_at > GRACE_SECONDS:
+                os._exit(TrainingStopped.exit_code)
+            return
+        self.requested, self._requested_at = True, time.monotonic()
         if not self._deferring:
-            raise TrainingStopped("stopped before anything had to be saved")
+            raise TrainingStopped("stopped; nothing had to be saved")
+        os.write(2, b"\ntwoplayer: saving after this step; the same signal again leaves at once\n")

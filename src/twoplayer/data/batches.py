@@ -31,7 +31,7 @@ class Batches:
         self, data: ImageData, batch_size: int, stream: Stream, device: torch.device, *, flip: bool = False
     ) -> None:
         if batch_size > len(data):
-            raise UserError(f"batch_size={batch_size} is larger than the data ({len(data)} images in {data.source})")
+            raise UserError(f"batch_size={batch_size} is larger than the data ({len(data)} images in {data.name})")
         self.batch_size = batch_size
         self.per_epoch = len(data) // batch_size
         self.stream = stream

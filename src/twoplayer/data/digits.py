@@ -1,4 +1,4 @@
-"""The 1,797 handwritten digits, 8x8 grey, that ship inside scikit-learn: no download.
+"""The 1,797 handwritten digits, 8x8 gray, that ship inside scikit-learn: no download.
 
 Source: Alpaydin and Kaynak 1998, UCI "Optical Recognition of Handwritten Digits", its test part, as in
 `sklearn.datasets.load_digits`. Pixels are 0 .. 16 there; here they are scaled to 0 .. 255.

@@ -1,6 +1,6 @@
 """A folder of pictures, subfolders included; first-level subfolders that all hold pictures are classes.
 
-Every picture is turned upright (EXIF), its first frame taken, converted to grey or RGB, cropped to its central square
+Every picture is turned upright (EXIF), its first frame taken, converted to gray or RGB, cropped to its central square
 and resized to `image_size` with Pillow's antialiased bicubic filter.
 """
 
@@ -17,10 +17,18 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from twoplayer.core.errors import UserError
 from twoplayer.data.images import ImageData
-from twoplayer.data.source import Source, Split
+from twoplayer.data.source import Source, Split, Survey
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-GREY_MODES = ("1", "L", "LA", "I", "I;16", "F")
+GRAY_MODES = ("1", "L", "LA", "I;16", "I;16L", "I;16B")
+UNDEFINED_MODES = ("I", "F")
+"""32-bit modes: no range of values is agreed on."""
+
+LARGEST_PROPOSED_SIZE = 64
+
+
+UNREADABLE = (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+"""What Pillow raises for files that are no picture, damaged or a bomb."""
 
 
 class FolderSource(Source):
@@ -29,6 +37,26 @@ class FolderSource(Source):
     name: Literal["folder"] = "folder"
     syntax = "folder:PATH"
     path: str
+
+    @property
+    def text(self) -> str:
+        return f"folder:{Path(self.path).expanduser().resolve()}"
+
+    def survey(self) -> Survey:
+        """Headers only: which files are unreadable, and a size to resize to where the pictures differ in size."""
+        sizes, broken = [], []
+        for path in find_pictures(Path(self.path).expanduser()):
+            try:
+                sizes.append(_header(path)[1])
+            except UserError as error:
+                broken.append(str(error))
+        if len(set(sizes)) < 2:
+            return Survey(None, tuple(broken))
+        shorter = sorted(min(size) for size in sizes)
+        proposed = min(2 ** (shorter[len(shorter) // 2].bit_length() - 1), LARGEST_PROPOSED_SIZE)
+        smallest, largest = min(sizes), max(sizes)
+        differ = f"pictures differ in size, from {smallest[0]}x{smallest[1]} to {largest[0]}x{largest[1]} pixels"
+        return Survey(proposed, (*broken, differ))
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
@@ -48,21 +76,24 @@ class FolderSource(Source):
         images = torch.from_numpy(np.stack(arrays))
         names = class_names(folder, paths)
         if not names:
-            return ImageData(images, self.path)
+            return ImageData(images, self.text)
         ids = {name: index for index, name in enumerate(names)}
         labels = torch.tensor([ids[path.relative_to(folder).parts[0]] for path in paths])
-        return ImageData(images, self.path, "all", labels, names)
+        return ImageData(images, self.text, "all", labels, names)
 
 
 def find_pictures(folder: Path) -> list[Path]:
-    """All files with a picture's ending below a folder, sorted by path. Raises UserError when there are none."""
+    """All files with a picture's ending below a folder, sorted by path; hidden files and folders are left out.
+
+    Raises UserError when there are none.
+    """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
     found = sorted(
-        Path(base) / name
-        for base, _, names in os.walk(folder)
-        for name in names
-        if name.lower().endswith(ENDINGS) and not name.startswith(".")
+        path
+        for path in (Path(base) / name for base, _, names in os.walk(folder) for name in names)
+        if path.name.lower().endswith(ENDINGS)
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     )
     if not found:
         raise UserError(f"{folder} has no pictures (looked for {' '.join(ENDINGS)}, subfolders included)")
@@ -86,7 +117,7 @@ def read_picture(path: Path, image_size: int | None, channels: int) -> np.ndarra
         with Image.open(path) as opened:
             picture = ImageOps.exif_transpose(opened)
             picture = to_mode(picture, "L" if channels == 1 else "RGB")
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except UNREADABLE as error:
         raise UserError(f"{path} cannot be read as a picture ({error}); repair or remove it") from error
     if image_size is not None:
         picture = ImageOps.fit(picture, (image_size, image_size), Image.Resampling.BICUBIC)
@@ -95,10 +126,14 @@ def read_picture(path: Path, image_size: int | None, channels: int) -> np.ndarra
 
 
 def to_mode(picture: Image.Image, mode: str) -> Image.Image:
-    """Grey or RGB; transparency is laid over white, 16-bit grey is scaled to 8 bits."""
-    if picture.mode.startswith("I"):
-        wide = np.asarray(picture, dtype=np.float64)
-        picture = Image.fromarray((wide / (65535.0 if wide.max() > 255 else 255.0) * 255.0).round().astype(np.uint8))
+    """Gray or RGB. Transparency is laid over white, 16-bit gray is divided by 257.
+
+    Raises ValueError for 32-bit modes.
+    """
+    if picture.mode in UNDEFINED_MODES:
+        raise ValueError("32-bit pictures have no agreed range; convert them to 8 or 16 bits")
+    if picture.mode.startswith("I;16"):
+        picture = Image.fromarray((np.asarray(picture, dtype=np.float64) / 257.0).round().astype(np.uint8))
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
@@ -106,12 +141,14 @@ def to_mode(picture: Image.Image, mode: str) -> Image.Image:
 
 
 def _common_channels(paths: list[Path]) -> int:
-    """1 when all pictures are grey, else 3. Reads headers only."""
-    for path in paths:
-        try:
-            with Image.open(path) as picture:
-                if picture.mode not in GREY_MODES:
-                    return 3
-        except (UnidentifiedImageError, OSError) as error:
-            raise UserError(f"{path} cannot be read as a picture ({error}); repair or remove it") from error
-    return 1
+    """1 when all pictures are gray, else 3. Reads headers only."""
+    return 1 if all(_header(path)[0] in GRAY_MODES for path in paths) else 3
+
+
+def _header(path: Path) -> tuple[str, tuple[int, int]]:
+    """Mode and (width, height). Raises UserError for what is no picture."""
+    try:
+        with Image.open(path) as picture:
+            return picture.mode, picture.size
+    except UNREADABLE as error:
+        raise UserError(f"{path} cannot be read as a picture ({error}); repair or remove it") from error

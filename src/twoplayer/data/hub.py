@@ -1,4 +1,4 @@
-"""Labelled image sets from the hub, through the `datasets` library (imported only here, only when used)."""
+"""Labeled image sets from the hub, through the `datasets` library (imported only here, only when used)."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ class _IdxSource(Source):
 
 
 class MnistSource(_IdxSource):
-    """`mnist`: 60,000 train and 10,000 test digits, 28x28 grey."""
+    """`mnist`: 60,000 train and 10,000 test digits, 28x28 gray."""
 
     name: Literal["mnist"] = "mnist"
     syntax = "mnist"
@@ -57,7 +57,7 @@ class MnistSource(_IdxSource):
 
 
 class FashionMnistSource(_IdxSource):
-    """`fashion-mnist`: 60,000 train and 10,000 test pieces of clothing, 28x28 grey."""
+    """`fashion-mnist`: 60,000 train and 10,000 test pieces of clothing, 28x28 gray."""
 
     name: Literal["fashion-mnist"] = "fashion-mnist"
     syntax = "fashion-mnist"

@@ -21,8 +21,8 @@ class ImageData:
         images: [N, C, H, W], uint8.
         source: the source's text, as a user would write it.
         split: "train", "test" or "all".
-        labels: [N], int64; absent for unlabelled data.
-        class_names: one name per class id; empty for unlabelled data.
+        labels: [N], int64; absent for unlabeled data.
+        class_names: one name per class id; empty for unlabeled data.
     """
 
     images: Tensor
@@ -33,6 +33,11 @@ class ImageData:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @property
+    def name(self) -> str:
+        """The source without the folders it lies in: what may be published."""
+        return self.source.rsplit("/", 1)[-1]
 
     @property
     def shape(self) -> ImageShape:
@@ -52,16 +57,14 @@ class ImageData:
     def resized(self, size: int | None, channels: int | None) -> ImageData:
         """The same data at size x size pixels with 1 or 3 channels; None keeps what is there.
 
-        Resizing averages over the covered area when shrinking (antialiased bilinear). Raises UserError for images that
-        are not square: cropping is the source's business.
+        Images that are not square are cropped to their central square before they are resized. Resizing averages over
+        the covered area when shrinking (antialiased bilinear).
         """
         images = self.images
         if channels is not None and channels != self.shape[0]:
             images = _with_channels(images, channels)
         if size is not None and (size, size) != self.shape[1:]:
-            if self.shape[1] != self.shape[2]:
-                raise UserError(f"{self.source}: images are {self.shape[1]}x{self.shape[2]}, image_size needs squares")
-            images = _resize(images, size)
+            images = _resize(_central_square(images), size)
         return replace(self, images=images)
 
 
@@ -72,6 +75,13 @@ def _with_channels(images: Tensor, channels: int) -> Tensor:
         weights = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
         return (images.float() * weights).sum(1, keepdim=True).round().to(torch.uint8)
     raise UserError(f"cannot make {channels} channels of {images.shape[1]}; data.channels is 1 or 3")
+
+
+def _central_square(images: Tensor) -> Tensor:
+    height, width = images.shape[-2:]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return images[..., top : top + side, left : left + side]
 
 
 def _resize(images: Tensor, size: int) -> Tensor:

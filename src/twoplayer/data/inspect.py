@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 
 from twoplayer.data.images import ImageData
 
 FEW_IMAGES = 1000
 IMBALANCE = 5.0
-LARGEST_SIZE = 64
-"""Pixels a side beyond which training on two processor cores takes days."""
 
 
 def describe(data: ImageData) -> dict[str, str]:
@@ -20,7 +17,7 @@ def describe(data: ImageData) -> dict[str, str]:
         "source": data.source,
         "split": data.split,
         "images": f"{len(data):,}",
-        "size": f"{width} x {height} pixels, {'grey' if channels == 1 else 'color'}",
+        "size": f"{width} x {height} pixels, {'gray' if channels == 1 else 'color'}",
         "memory": f"{data.images.numel() / 2**20:,.1f} MiB",
         "sha256": data.fingerprint,
     }
@@ -48,14 +45,3 @@ def problems(data: ImageData) -> list[str]:
             f"classes are uneven: the largest has {max(counts.values()):,}, the smallest {min(counts.values()):,}"
         )
     return found
-
-
-def train_command(data: ImageData) -> str:
-    """A command that trains on this data."""
-    _, height, width = data.shape
-    if data.source == "digits":
-        return "twoplayer train digits"
-    if data.source == "mnist":
-        return "twoplayer train mnist-wgan-gp"
-    resize = f" data.image_size={LARGEST_SIZE}" if max(height, width) > LARGEST_SIZE else ""
-    return f"twoplayer train mnist-wgan-gp --data {shlex.quote(data.source)}{resize}"

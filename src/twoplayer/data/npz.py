@@ -14,6 +14,8 @@ from twoplayer.core.errors import UserError
 from twoplayer.data.images import ImageData
 from twoplayer.data.source import Source, Split
 
+MAX_CLASSES = 10_000
+
 
 class NpzSource(Source):
     """`FILE.npz` with `images` uint8 [N, H, W], [N, H, W, C] or [N, C, H, W] (C is 1 or 3), optionally `labels` [N].
@@ -25,6 +27,10 @@ class NpzSource(Source):
     syntax = "FILE.npz"
     path: str
 
+    @property
+    def text(self) -> str:
+        return str(Path(self.path).expanduser().resolve())
+
     @classmethod
     def parse(cls, text: str) -> Self | None:
         return cls(path=text) if text.lower().endswith(".npz") else None
@@ -34,15 +40,17 @@ class NpzSource(Source):
         if "images" not in arrays:
             raise UserError(f"{self.path} has no array 'images' (it has: {', '.join(arrays) or 'nothing'})")
         images = torch.from_numpy(_channels_first(arrays["images"], self.path))
-        if len(images) == 0:
-            raise UserError(f"{self.path} has no images")
+        if images.numel() == 0:
+            raise UserError(f"{self.path} has no images (their shape is {list(images.shape)})")
         if "labels" not in arrays:
-            return ImageData(images, self.path).resized(image_size, channels)
+            return ImageData(images, self.text).resized(image_size, channels)
         labels = arrays["labels"]
+        if labels.size and labels.max() >= MAX_CLASSES:
+            raise UserError(f"{self.path}: 'labels' are class ids from 0; {labels.max()} is too large for one")
         if labels.shape != (len(images),) or not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0:
             raise UserError(f"{self.path}: 'labels' must be {len(images)} whole numbers from 0, not {labels.shape}")
         names = tuple(str(label) for label in range(int(labels.max()) + 1))
-        data = ImageData(images, self.path, "all", torch.from_numpy(labels.astype(np.int64)), names)
+        data = ImageData(images, self.text, "all", torch.from_numpy(labels.astype(np.int64)), names)
         return data.resized(image_size, channels)
 
 
@@ -50,10 +58,16 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive.files}
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        with zipfile.ZipFile(path) as archive:
+            names = [name for name in archive.namelist() if name.endswith(".npy")]
+            return {name.removesuffix(".npy"): _array(archive, name) for name in names}
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
         raise UserError(f"{path} is not a readable .npz of plain arrays: {error}") from error
+
+
+def _array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    with archive.open(name) as member:
+        return np.lib.format.read_array(member, allow_pickle=False)
 
 
 def _channels_first(images: np.ndarray, path: str) -> np.ndarray:

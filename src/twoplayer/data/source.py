@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal, Self
 
@@ -17,12 +18,34 @@ from twoplayer.data.images import ImageData
 Split = Literal["train", "test", "all"]
 
 
+@dataclass(frozen=True)
+class Survey:
+    """A first look at a source.
+
+    Attributes:
+        image_size: what to resize to, where the images differ in size.
+        problems: what is wrong with it, in words.
+    """
+
+    image_size: int | None = None
+    problems: tuple[str, ...] = ()
+
+
 class Source(Component):
     """Where images come from."""
 
     kind = "source"
     syntax: ClassVar[str]
     """How a user writes it, for help and error messages."""
+
+    @property
+    def text(self) -> str:
+        """The source as a recipe keeps it: places on disk are absolute, so that it is found from any folder."""
+        return self.syntax
+
+    def survey(self) -> Survey:
+        """What can be said without reading every pixel. A source of one known form has nothing to say."""
+        return Survey()
 
     @classmethod
     @abstractmethod
@@ -37,6 +60,8 @@ class Source(Component):
 def open_source(text: str) -> Source:
     """The source that a user's SOURCE text names. Raises UserError for texts that none recognizes."""
     discover("twoplayer.data")
+    if not text or text.endswith(":"):
+        raise UserError(f"data source {text!r} names nothing")
     kinds = components(Source).values()  # type: ignore[type-abstract]
     for kind in sorted(kinds, key=lambda kind: kind.syntax != text):  # a name wins over a folder of that name
         if (source := kind.parse(text)) is not None:

@@ -17,6 +17,7 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor, nn
 
+from twoplayer.core.errors import UserError
 from twoplayer.core.protocols import DiscriminatorNetwork, GeneratorNetwork, ImageShape
 from twoplayer.core.verdict import Verdict
 from twoplayer.ops.batch_norm import BatchNorm
@@ -74,9 +75,15 @@ class DcganDiscriminator(DiscriminatorNetwork):
 
 
 def halved_sizes(image_shape: ImageShape, n_blocks: int) -> list[tuple[int, int]]:
-    """(height, width) after 0, 1, ... n_blocks halvings, rounding up."""
+    """(height, width) after 0, 1, ... n_blocks halvings, rounding up.
+
+    Raises UserError when a halving finds a single pixel.
+    """
     sizes = [(image_shape[1], image_shape[2])]
-    for _ in range(n_blocks):
+    for block in range(n_blocks):
+        if sizes[-1] == (1, 1):
+            size = f"{image_shape[1]}x{image_shape[2]}"
+            raise UserError(f"n_blocks={n_blocks} is too many for {size} images: after {block} a single pixel is left")
         sizes.append((same_output_size(sizes[-1][0], 2), same_output_size(sizes[-1][1], 2)))
     return sizes
 

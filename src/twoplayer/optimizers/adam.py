@@ -30,7 +30,7 @@ class Adam(OptimizerRule):
     """
 
     name: Literal["adam"] = "adam"
-    learning_rate: float = Field(2e-4, gt=0.0)
+    learning_rate: float = Field(2e-4, gt=0.0, le=1e6)
     beta1: float = Field(0.9, ge=0.0, lt=1.0)
     beta2: float = Field(0.999, ge=0.0, lt=1.0)
     epsilon: float = Field(1e-8, gt=0.0)

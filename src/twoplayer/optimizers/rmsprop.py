@@ -23,7 +23,7 @@ class RmsProp(OptimizerRule):
     """
 
     name: Literal["rmsprop"] = "rmsprop"
-    learning_rate: float = Field(5e-5, gt=0.0)
+    learning_rate: float = Field(5e-5, gt=0.0, le=1e6)
     decay: float = Field(0.99, ge=0.0, lt=1.0)
     epsilon: float = Field(1e-8, gt=0.0)
 

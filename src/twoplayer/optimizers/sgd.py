@@ -23,7 +23,7 @@ class Sgd(OptimizerRule):
     """
 
     name: Literal["sgd"] = "sgd"
-    learning_rate: float = Field(0.01, gt=0.0)
+    learning_rate: float = Field(0.01, gt=0.0, le=1e6)
     momentum: float = Field(0.0, ge=0.0, lt=1.0)
     nesterov: bool = False
 

@@ -16,9 +16,17 @@ from twoplayer.recipes.schema import Recipe
 
 Tree = dict[str, Any]
 
+Override = tuple[list[str], Any]
+"""A path of keys and the value to put there."""
+
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML that reads 1e-4 as a number and refuses a key that stands twice."""
+    """Safe YAML that reads 1e-4 as a number and refuses aliases and a key that stands twice."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.composer.ComposerError(None, None, "aliases are not used in recipes")
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
@@ -37,7 +45,7 @@ def read_yaml(text: str, where: str) -> Any:
     """Plain data from YAML text; `where` names it in the error. Raises UserError."""
     try:
         return _Loader(text).get_single_data()
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         problem = " ".join(str(error).split())
         raise UserError(f"{where} is not valid YAML: {problem}") from error
 
@@ -50,6 +58,10 @@ def recipe_names() -> list[str]:
 
 def recipe_text(name: str) -> str:
     """The YAML of a recipe that comes with the package, header included. Raises UserError for unknown names."""
+    if (Path(name) / "config.yaml").is_file():
+        raise UserError(
+            f"{name} is a run: repeat it with {name}/config.yaml, or continue it with --resume --out {name}"
+        )
     if name not in recipe_names():
         hint = did_you_mean(name, recipe_names())
         raise UserError(f"unknown recipe {name!r}{hint} (known: {', '.join(recipe_names())})")
@@ -61,6 +73,8 @@ def read_recipe(what: str) -> Tree:
     if not what.endswith((".yaml", ".yml")):
         return _mapping(read_yaml(recipe_text(what), f"recipe {what}"), what)
     path = Path(what).expanduser()
+    if path.is_dir():
+        raise UserError(f"{what} is a folder")
     if not path.is_file():
         raise UserError(f"{what}: no such file (recipes by name: {', '.join(recipe_names())})")
     try:
@@ -76,20 +90,20 @@ def _mapping(value: Any, where: str) -> Tree:
     return dict(value)
 
 
-def parse_overrides(words: Iterable[str]) -> list[tuple[list[str], Any]]:
+def parse_overrides(words: Iterable[str]) -> list[Override]:
     """`a.b=value` words as (path, value). Values are YAML: 3, 1e-4, true, [..], {..}, text."""
     parsed = []
     for word in words:
         key, equals, value = word.partition("=")
-        if not equals or not key or not value:
+        if not equals or not all(key.split(".")) or not value:
             raise UserError(f"{word!r} is not KEY=VALUE, for example steps=500")
         parsed.append((key.split("."), read_yaml(value, word)))
     return parsed
 
 
-def flatten(settings: Mapping[str, Any]) -> list[tuple[list[str], Any]]:
+def flatten(settings: Mapping[str, Any]) -> list[Override]:
     """Nested keyword settings as (path, value), in the order of the mapping."""
-    flat: list[tuple[list[str], Any]] = []
+    flat: list[Override] = []
     for key, value in settings.items():
         if isinstance(value, Mapping) and value:
             flat.extend(([key, *path], inner) for path, inner in flatten(value))
@@ -98,7 +112,7 @@ def flatten(settings: Mapping[str, Any]) -> list[tuple[list[str], Any]]:
     return flat
 
 
-def merge(base: Tree, overrides: list[tuple[list[str], Any]]) -> Tree:
+def merge(base: Tree, overrides: list[Override]) -> Tree:
     """The base with the overrides put in; the base is not changed.
 
     A piece that gets another `name` starts from its own defaults, whatever the order of the words. Saying `steps`
@@ -144,12 +158,12 @@ def _place(items: list[Any], key: str, whole: str) -> int:
     names = [item.get("name") if isinstance(item, dict) else None for item in items]
     if key in names:
         return names.index(key)
-    if key.isdigit() and int(key) < len(items):
+    if key.isdecimal() and int(key) < len(items):
         return int(key)
     raise UserError(f"{whole}: no element {key!r} (there are: {', '.join(map(str, names)) or 'none'})")
 
 
-def load_recipe(what: str, overrides: list[tuple[list[str], Any]] | None = None) -> Recipe:
+def load_recipe(what: str, overrides: list[Override] | None = None) -> Recipe:
     """A checked recipe. Raises UserError with one line that names the key and what it may be."""
     return check(merge(read_recipe(what), overrides or []))
 

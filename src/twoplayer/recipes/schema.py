@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from twoplayer.core.catalogue import discover, union_of
+from twoplayer.core.catalogue import Settings, discover, union_of
 from twoplayer.core.protocols import (
     DiscriminatorNetwork,
     GeneratorNetwork,
@@ -35,11 +35,7 @@ else:
     AnyRegularizer = union_of(Regularizer)
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class DataOptions(_Section):
+class DataOptions(Settings):
     """Which images, and how they are brought to one form.
 
     Attributes:
@@ -57,7 +53,7 @@ class DataOptions(_Section):
     flip: bool = False
 
 
-class Simultaneous(_Section):
+class Simultaneous(Settings):
     """Both gradients are taken at the same parameters, from one fake batch."""
 
     name: Literal["simultaneous"] = "simultaneous"
@@ -67,7 +63,7 @@ class Simultaneous(_Section):
         return 1
 
 
-class Alternating(_Section):
+class Alternating(Settings):
     """D's updates, then G's against the new D.
 
     Attributes:
@@ -81,14 +77,14 @@ class Alternating(_Section):
 Play = Simultaneous | Alternating
 
 
-class Optimizers(_Section):
+class Optimizers(Settings):
     """The update rule of each player."""
 
     generator: AnyOptimizer
     discriminator: AnyOptimizer
 
 
-class Average(_Section):
+class Average(Settings):
     """Exponential moving average of G's weights and running statistics, used for every picture and snapshot.
 
     Attributes:
@@ -98,7 +94,7 @@ class Average(_Section):
     half_life_kimg: float = Field(gt=0.0)
 
 
-class Recipe(_Section):
+class Recipe(Settings):
     """A full configuration of a training run.
 
     Attributes:
@@ -115,7 +111,7 @@ class Recipe(_Section):
         grid_images: pictures in a grid of samples.
     """
 
-    name: str = Field(min_length=1)
+    name: str = Field(pattern=r"^\w[\w .+-]*$", max_length=100)
     title: str = ""
     steps: int | None = Field(None, ge=1)
     epochs: int | None = Field(None, ge=1)
@@ -138,14 +134,17 @@ class Recipe(_Section):
     precision: Literal["fp32"] = "fp32"
 
     @model_validator(mode="after")
-    def _one_length(self) -> Self:
+    def _whole(self) -> Self:
         if (self.steps is None) == (self.epochs is None):
             raise ValueError("say either steps or epochs")
+        names = [rule.name for rule in self.regularizers]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two regularizers have one name ({', '.join(names)})")
         return self
 
     def total_steps(self, batches_per_epoch: int) -> int:
-        """Generator updates of the whole run; a last step that would need a part of a pass is left out."""
+        """Generator updates of the whole run; with `epochs`, the last step begins within the last pass."""
         if self.steps is not None:
             return self.steps
         assert self.epochs is not None
-        return max(self.epochs * batches_per_epoch // self.play.discriminator_steps, 1)
+        return -(-self.epochs * batches_per_epoch // self.play.discriminator_steps)

@@ -9,18 +9,27 @@ from typing import Any
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write beside the file, flush to the disk, rename over it. Nothing is left behind when writing fails."""
+    """Write beside the file, flush to the disk, rename over it. Nothing is left behind when writing fails.
+
+    Raises OSError with the name of the file that was to be written.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        write_and_flush(temporary, content)
         temporary.replace(path)
-    except BaseException:
+        sync_folder(path.parent)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
         temporary.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
+
+
+def write_and_flush(path: Path, content: bytes) -> None:
+    """Write a file and wait until it is on the disk."""
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def write_text(path: Path, text: str) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import filelock
 
 from twoplayer.core.errors import UserError
+from twoplayer.runs.files import write_text
 
 STEP = re.compile(r"step-(\d+)")
 
@@ -82,14 +83,14 @@ class RunFolder:
         """Raise UserError when the folder holds a run or anything else."""
         if self.exists():
             raise UserError(f"{self.path} holds a run; add --resume to continue it, or choose another --out")
-        if self.path.is_dir() and any(entry.name != LOCK_NAME for entry in self.path.iterdir()):
+        if self.path.is_dir() and not all(OWN_LEFTOVERS.fullmatch(entry.name) for entry in self.path.iterdir()):
             raise UserError(f"{self.path} is not empty; choose a new or empty folder for --out")
 
-    def create(self) -> None:
-        """Make the folder for a new run."""
-        self.require_free()
-        for folder in (self.path, self.samples, self.checkpoints, self.generator):
-            folder.mkdir(parents=True, exist_ok=True)
+    def prepare(self, config: str) -> None:
+        """Write the recipe, which makes the folder a run, and make the folders in it that are missing."""
+        write_text(self.config, config)
+        for folder in (self.samples, self.checkpoints, self.generator):
+            folder.mkdir(exist_ok=True)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -107,14 +108,22 @@ class RunFolder:
 
 
 LOCK_NAME = ".lock"
+OWN_LEFTOVERS = re.compile(r"\.lock|\.config\.yaml\.\d+\.tmp")
+"""What a run that was killed in its first moment can leave."""
 
 
-def next_free_run(root: Path, name: str) -> RunFolder:
-    """The first of root/name-001, root/name-002, ... that does not exist."""
+def claim_next_run(root: Path, name: str) -> RunFolder:
+    """Make the first of root/name-001, root/name-002, ... that does not exist; no other process gets the same."""
+    root.mkdir(parents=True, exist_ok=True)
     number = 1
-    while (root / f"{name}-{number:03d}").exists():
-        number += 1
-    return RunFolder(root / f"{name}-{number:03d}")
+    while True:
+        folder = root / f"{name}-{number:03d}"
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            number += 1
+        else:
+            return RunFolder(folder)
 
 
 def _steps_in(folder: Path, ending: str) -> list[int]:

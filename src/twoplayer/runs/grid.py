@@ -18,7 +18,7 @@ from twoplayer.runs.files import write_atomically
 TILE_PIXELS = 64
 """Small images are enlarged by a whole factor until a tile is about this wide, so that a person can see them."""
 
-GAP_PIXELS = 2
+GAP_PIXELS = 6
 GAP_TONE = 128
 
 

@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 
+from twoplayer.core.errors import UserError
 from twoplayer.runs.files import write_atomically
 
 Row = dict[str, float | int | None]
@@ -29,11 +30,22 @@ def flush_to_disk(path: Path) -> None:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """All complete lines; a last line that is still being written is left out."""
+    """All complete lines; a last line that is still being written is left out.
+
+    Raises UserError for a line that is no row.
+    """
     if not path.exists():
         return []
-    lines = path.read_bytes().split(b"\n")[:-1]
-    return [json.loads(line) for line in lines]
+    rows: list[Row] = []
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
+        try:
+            row = json.loads(line)
+            if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+                raise ValueError("it has no step")
+        except ValueError as error:
+            raise UserError(f"{path}, line {number} is damaged ({error}); remove that line") from error
+        rows.append(row)
+    return rows
 
 
 def cut_after(path: Path, step: int) -> None:

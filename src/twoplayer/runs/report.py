@@ -6,6 +6,7 @@ import base64
 import html
 import json
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -40,7 +41,8 @@ def write_report(folder: RunFolder) -> None:
         _summary(rows, environment),
         _samples(folder),
         _plots(rows),
-        f"<h2>Recipe</h2><p>Repeat this run: <code>twoplayer train config.yaml</code></p><pre>{html.escape(config)}</pre>",
+        "<h2>Recipe</h2><p>Repeat this run: <code>twoplayer train config.yaml</code></p>",
+        f"<pre>{html.escape(config)}</pre>",
         f"<h2>Environment</h2><pre>{html.escape(json.dumps(environment, indent=2))}</pre></html>",
     ]
     write_text(folder.report, "\n".join(parts))
@@ -58,7 +60,7 @@ def epoch_grids(folder: RunFolder) -> dict[int, Path]:
     return dict(sorted(found.items()))
 
 
-def _summary(rows: list[Row], environment: dict[str, object]) -> str:
+def _summary(rows: list[Row], environment: dict[str, Any]) -> str:
     if not rows:
         return "<p>Nothing was logged.</p>"
     last = rows[-1]
@@ -68,8 +70,8 @@ def _summary(rows: list[Row], environment: dict[str, object]) -> str:
         "real images shown": f"{last['kimg']:,.1f} thousand",
         "time": f"{last['seconds']:,.0f} s",
         "speed": f"{last['images_per_second']:,.0f} images/s",
-        "device": str(environment.get("device", "")),
-        "data": str(environment.get("data", {}).get("source", "")),  # type: ignore[attr-defined]
+        "device": str(environment["device"]),
+        "data": str(environment["data"]["source"]),
     }
     cells = "".join(f"<tr><th>{key}<td>{html.escape(value)}" for key, value in facts.items())
     return f"<table>{cells}</table>"

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
-import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
@@ -28,8 +26,8 @@ class SnapshotInfo(BaseModel):
         step: generator updates behind these weights.
         kimg: thousands of real images shown to D.
         image_shape: channels, height, width.
-        class_names: of the training data; empty for unlabelled data.
-        data_source: as on the command line.
+        class_names: of the training data; empty for unlabeled data.
+        data_source: what the training data was called.
         data_sha256: fingerprint of the training data.
     """
 
@@ -60,19 +58,21 @@ def write_snapshot(folder: Path, generator: nn.Module, info: SnapshotInfo) -> No
     write_text(folder / "README.md", model_card(info))
 
 
-def read_snapshot(folder: Path, device: torch.device | str = "cpu") -> tuple[nn.Module, SnapshotInfo]:
+def read_snapshot(folder: Path) -> tuple[nn.Module, SnapshotInfo]:
     """The generator in evaluation mode. Raises UserError when the folder holds none or a damaged one."""
     try:
-        raw: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        if raw.get("format") != FORMAT:
-            raise UserError(f"{folder} has format {raw.get('format')}, this version of twoplayer reads {FORMAT}")
+        raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        found = raw.get("format") if isinstance(raw, dict) else None
+        if isinstance(found, int) and found > FORMAT:
+            raise UserError(f"{folder} has format {found}; upgrade twoplayer to read it")
         info = SnapshotInfo.model_validate(raw)
-        weights = load_file(folder / "generator.safetensors", device=str(device))
-        generator = info.build().to(device)
-        generator.load_state_dict(weights)
+        generator = info.build()
+        generator.load_state_dict(load_file(folder / "generator.safetensors"))
     except FileNotFoundError as error:
         raise UserError(f"{folder} has no generator yet; train for at least one checkpoint") from error
-    except (ValidationError, SafetensorError, json.JSONDecodeError, RuntimeError) as error:
+    except UserError:
+        raise
+    except (ValueError, SafetensorError, RuntimeError) as error:
         raise UserError(f"{folder} is damaged: {str(error).splitlines()[0]}") from error
     return generator.eval(), info
 
@@ -80,7 +80,7 @@ def read_snapshot(folder: Path, device: torch.device | str = "cpu") -> tuple[nn.
 def model_card(info: SnapshotInfo) -> str:
     """A README that says what the generator is, was trained on, and how to use it."""
     channels, height, width = info.image_shape
-    colors = "grey" if channels == 1 else "color"
+    colors = "gray" if channels == 1 else "color"
     return f"""# {info.recipe}
 
 A generator of {height}x{width} {colors} images, trained with twoplayer.

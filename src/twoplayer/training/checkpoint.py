@@ -21,7 +21,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from twoplayer.core.errors import UserError
-from twoplayer.runs.files import sync_folder
+from twoplayer.runs.files import sync_folder, write_and_flush
 from twoplayer.runs.folder import RunFolder
 
 FORMAT = 1
@@ -36,6 +36,8 @@ class DamagedCheckpoint(ValueError):
 
 def write_checkpoint(folder: RunFolder, step: int, tree: dict[str, Any], facts: dict[str, Any]) -> None:
     """Write a checkpoint of `tree` (nested dicts and lists of tensors and plain values).
+
+    A step's state is what it is: when its checkpoint is there and whole, it is left alone.
 
     Args:
         folder: the run.
@@ -54,15 +56,17 @@ def write_checkpoint(folder: RunFolder, step: int, tree: dict[str, Any], facts: 
     }
     files["manifest.json"] = json.dumps(manifest, indent=2).encode()
     final = folder.checkpoint(step)
+    if final.exists():
+        if _is_whole(final):
+            return
+        shutil.rmtree(final)
     temporary = final.with_name(f".{final.name}.{os.getpid()}.tmp")
     remove_leftovers(folder)
     try:
         temporary.mkdir()
         for name, content in files.items():
-            _write_and_flush(temporary / name, content)
+            write_and_flush(temporary / name, content)
         sync_folder(temporary)
-        if final.exists():
-            shutil.rmtree(final)
         temporary.rename(final)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -88,11 +92,11 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
                 raise DamagedCheckpoint(f"{path / name} does not have its checksum")
         tensors = load(contents["state.safetensors"])
         return _join(json.loads(contents["state.json"]), tensors), manifest["facts"]
-    except UserError:
+    except (UserError, DamagedCheckpoint):
         raise
-    except FileNotFoundError as error:
-        raise DamagedCheckpoint(f"{error.filename} is missing") from error
-    except (KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError, SafetensorError) as error:
+    except OSError as error:
+        raise DamagedCheckpoint(f"{error.filename}: {error.strerror}") from error
+    except (KeyError, TypeError, ValueError, SafetensorError) as error:
         raise DamagedCheckpoint(f"{path} cannot be read: {error}") from error
 
 
@@ -112,9 +116,12 @@ def read_newest(folder: RunFolder) -> tuple[dict[str, Any], dict[str, Any]] | No
     return None
 
 
-def prune(folder: RunFolder, keep: int, best_step: int) -> None:
-    """Remove all but the newest `keep` checkpoints and the best."""
-    for step in folder.checkpoint_steps()[:-keep]:
+def prune(folder: RunFolder, keep: int, newest_step: int, best_step: int) -> None:
+    """Remove all but the newest `keep` checkpoints and the best.
+
+    Later ones than `newest_step` are damaged leftovers of before a resume; they are not counted and will be replaced.
+    """
+    for step in [step for step in folder.checkpoint_steps() if step <= newest_step][:-keep]:
         if step != best_step:
             shutil.rmtree(folder.checkpoint(step))
 
@@ -125,11 +132,12 @@ def remove_leftovers(folder: RunFolder) -> None:
         shutil.rmtree(leftover, ignore_errors=True)
 
 
-def _write_and_flush(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+def _is_whole(path: Path) -> bool:
+    try:
+        read_checkpoint(path)
+    except DamagedCheckpoint:
+        return False
+    return True
 
 
 def _split(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:

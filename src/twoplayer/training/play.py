@@ -8,7 +8,7 @@ import torch
 
 from twoplayer.core.batch import Batch
 from twoplayer.core.rng import Stream
-from twoplayer.recipes.schema import Alternating, Play, Simultaneous
+from twoplayer.recipes.schema import Alternating, Play
 from twoplayer.training.step import (
     Game,
     Report,
@@ -21,7 +21,7 @@ from twoplayer.training.step import (
 NextBatch = Callable[[], Batch]
 
 
-def play_simultaneous(game: Game, next_batch: NextBatch, stream: Stream, discriminator_steps: int = 1) -> Report:
+def play_simultaneous(game: Game, next_batch: NextBatch, stream: Stream) -> Report:
     """Both gradients at the same parameters, from one fake batch; then both updates."""
     real = next_batch()
     fake = game.draw_fakes(len(real.images), stream, like=real.images)
@@ -59,11 +59,6 @@ def play_alternating(game: Game, next_batch: NextBatch, stream: Stream, discrimi
 
 def play_step(play: Play, game: Game, next_batch: NextBatch, stream: Stream) -> Report:
     """One step in the order that the recipe's `play` says."""
-    order = _ORDERS[type(play)]
-    return order(game, next_batch, stream, play.discriminator_steps)
-
-
-_ORDERS: dict[type[Play], Callable[[Game, NextBatch, Stream, int], Report]] = {
-    Simultaneous: play_simultaneous,
-    Alternating: play_alternating,
-}
+    if isinstance(play, Alternating):
+        return play_alternating(game, next_batch, stream, play.discriminator_steps)
+    return play_simultaneous(game, next_batch, stream)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol
 
 from twoplayer.runs.log import Row
@@ -33,7 +34,10 @@ class Silent:
 
 
 class Lines:
-    """Plain lines for logs and pipes: the first, the last, and at most one in five seconds between."""
+    """Plain lines for logs and pipes: the first, the last, and at most one in five seconds between.
+
+    A reader that goes away does not end the training: the rest is not shown.
+    """
 
     def __init__(self, steps: int) -> None:
         self.steps = steps
@@ -47,12 +51,15 @@ class Lines:
         if now < self.next_line_at and row["step"] != self.steps:
             return
         self.next_line_at = now + SECONDS_BETWEEN_LINES
-        left = seconds_left(row, self.steps)
-        print(f"step {row['step']}/{self.steps}  {describe(row)}  {clock(left)} left", file=sys.stderr, flush=True)
+        line = f"step {row['step']}/{self.steps}  {describe(row)}  {clock(seconds_left(row, self.steps))} left"
+        try:
+            print(line, file=sys.stderr, flush=True)
+        except OSError:
+            self.next_line_at = float("inf")
 
 
 class Bar:
-    """A rich progress bar with the latest figures beneath the counts."""
+    """A rich progress bar, and beneath it a line with the latest figures."""
 
     def __init__(self, bar: Any, task: Any) -> None:
         self.bar = bar
@@ -71,31 +78,26 @@ def progress(steps: int, done: int, quiet: bool) -> AbstractContextManager[Progr
         return nullcontext(Silent())
     if not sys.stderr.isatty():
         return nullcontext(Lines(steps))
-    return _BarContext(steps, done)
+    return _bar(steps, done)
 
 
-class _BarContext(AbstractContextManager["Progress"]):
-    def __init__(self, steps: int, done: int) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-        from rich.progress import Progress as RichProgress
+@contextmanager
+def _bar(steps: int, done: int) -> Iterator[Progress]:
+    from rich.console import Console, Group
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as RichProgress
+    from rich.text import Text
 
-        self.rich = RichProgress(
-            "step",
-            BarColumn(20),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("left  {task.fields[figures]}"),
-            console=Console(stderr=True),
-        )
-        self.steps, self.done = steps, done
+    class TwoLines(RichProgress):
+        def get_renderables(self) -> Iterator[Any]:
+            for task in self.tasks:
+                yield Group(
+                    self.make_tasks_table([task]), Text(task.fields["figures"], overflow="ellipsis", no_wrap=True)
+                )
 
-    def __enter__(self) -> Progress:
-        self.rich.start()
-        return Bar(self.rich, self.rich.add_task("train", total=self.steps, completed=self.done, figures=""))
-
-    def __exit__(self, *exception: object) -> None:
-        self.rich.stop()
+    columns = (TextColumn("step"), BarColumn(None), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("left"))
+    with TwoLines(*columns, console=Console(stderr=True), expand=True) as bar:
+        yield Bar(bar, bar.add_task("train", total=steps, completed=done, figures=""))
 
 
 def describe(row: Row) -> str:

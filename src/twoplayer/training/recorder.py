@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from twoplayer.core.rng import Stream
+from twoplayer.recipes.resume import core
 from twoplayer.recipes.schema import Recipe
 from twoplayer.runs.folder import RunFolder
 from twoplayer.runs.grid import save_png, tile
@@ -62,8 +63,13 @@ class Recorder:
             if figure < state.best_figure:
                 state.best_step, state.best_figure = state.step, figure
         flush_to_disk(self.folder.metrics)
-        write_checkpoint(self.folder, state.step, state.tree(), {"data_sha256": self.info.data_sha256})
-        prune(self.folder, self.recipe.keep_checkpoints, state.best_step)
+        facts = {"data_sha256": self.info.data_sha256, "recipe": core(self.recipe)}
+        write_checkpoint(self.folder, state.step, state.tree(), facts)
+        self.publish(state)
+
+    def publish(self, state: TrainingState) -> None:
+        """What follows from a saved checkpoint: older ones go, the snapshot for use is brought up to it."""
+        prune(self.folder, self.recipe.keep_checkpoints, state.step, state.best_step)
         info = self.info.model_copy(update={"step": state.step, "kimg": self.kimg(state.step)})
         write_snapshot(self.folder.generator, state.generator_for_use, info)
 

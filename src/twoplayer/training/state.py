@@ -38,7 +38,8 @@ class Meters:
     def add(self, report: Report, seconds: float) -> None:
         """Take one step in. Nothing is copied from the device."""
         for name, value in report.items():
-            self.sums[name] = self.sums[name] + value if name in self.sums else value.clone()
+            wide = value.double() if value.device.type != "mps" else value.clone()  # mps has no float64
+            self.sums[name] = self.sums[name] + wide if name in self.sums else wide
         self.steps += 1
         self.seconds += seconds
 

@@ -1,0 +1,62 @@
+"""Which recipe a resumed run goes on with, and what may differ from the one it was begun with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from twoplayer.core.errors import UserError
+from twoplayer.recipes.load import Override, check, load_recipe, merge, read_recipe
+from twoplayer.recipes.schema import Recipe
+
+LENGTH = ("steps", "epochs")
+LOGGING = ("log_every", "sample_every", "checkpoint_every", "keep_checkpoints")
+
+
+def resumed_recipe(config: str, recipe: str | None, changes: list[Override]) -> Recipe:
+    """The run's own recipe with changes to its length and logging.
+
+    Args:
+        config: the run's config.yaml.
+        recipe: a recipe's name or file, when the user said one; then all of it has to agree with the run.
+        changes: the user's overrides.
+
+    Raises:
+        UserError: something else differs; the message shows the difference.
+    """
+    own = load_recipe(config)
+    asked = check(merge(read_recipe(config if recipe is None else recipe), changes))
+    said = {path[0] for path, _ in changes}
+    kept = {key: value for key, value in plain(own).items() if key in LOGGING and key not in said}
+    length = own if not said & set(LENGTH) else asked
+    kept |= {key: getattr(length, key) for key in LENGTH}
+    require_same(core(own), core(asked), "it cannot be resumed with another recipe")
+    return asked.model_copy(update=kept)
+
+
+def plain(recipe: Recipe) -> dict[str, Any]:
+    """A recipe as plain data."""
+    return recipe.model_dump(mode="json", exclude_none=True)
+
+
+def core(recipe: Recipe) -> dict[str, Any]:
+    """What has to stay the same for a run to be one run."""
+    return {key: value for key, value in plain(recipe).items() if key not in LENGTH + LOGGING}
+
+
+def require_same(own: Mapping[str, Any], asked: Mapping[str, Any], consequence: str) -> None:
+    """Raise UserError with every difference unless the two are equal."""
+    if found := differences(own, asked):
+        raise UserError(f"{'; '.join(found)}: {consequence}")
+
+
+def differences(own: Mapping[str, Any], asked: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """What differs, as "key: the run has X, asked for Y", with dotted keys."""
+    lines: list[str] = []
+    for key in {**own, **asked}:
+        mine, theirs, name = own.get(key), asked.get(key), f"{prefix}{key}"
+        if isinstance(mine, Mapping) and isinstance(theirs, Mapping):
+            lines += differences(mine, theirs, f"{name}.")
+        elif mine != theirs:
+            lines.append(f"{name}: the run has {mine}, asked for {theirs}")
+    return lines

@@ -1,0 +1,157 @@
+"""One session of training: what `train` does once it knows the recipe, the data and the device."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from twoplayer.core.errors import Diverged, TrainingStopped, UserError
+from twoplayer.core.rng import Stream
+from twoplayer.core.stop import StopRequest
+from twoplayer.data.batches import Batches
+from twoplayer.data.images import ImageData
+from twoplayer.evaluation.probe import sliced_wasserstein_probe
+from twoplayer.ops.convolution import count_parameters
+from twoplayer.recipes.load import load_recipe, to_yaml
+from twoplayer.recipes.resume import core, require_same
+from twoplayer.recipes.schema import Recipe
+from twoplayer.runs.environment import describe_environment
+from twoplayer.runs.files import write_json
+from twoplayer.runs.folder import RunFolder, claim_next_run
+from twoplayer.runs.log import cut_after
+from twoplayer.runs.report import write_report
+from twoplayer.runs.snapshot import SnapshotInfo
+from twoplayer.training.checkpoint import read_newest
+from twoplayer.training.loop import Schedule
+from twoplayer.training.loop import train as train_loop
+from twoplayer.training.progress import Progress, progress
+from twoplayer.training.recorder import Recorder
+from twoplayer.training.state import TrainingState, new_state
+
+logger = logging.getLogger("twoplayer")
+
+
+@contextmanager
+def explaining_memory(recipe: Recipe, data: ImageData) -> Iterator[None]:
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "alloc" not in str(error) and "out of memory" not in str(error):
+            raise
+        size = "x".join(map(str, data.shape))
+        raise UserError(
+            f"not enough memory for batch_size={recipe.batch_size} of {size} images with these players; lower "
+            "batch_size, data.image_size or n_filters"
+        ) from error
+
+
+def run_session(
+    folder: RunFolder | None,
+    recipe: Recipe,
+    data: ImageData,
+    device: torch.device,
+    stop: StopRequest,
+    *,
+    resume: bool,
+    quiet: bool,
+) -> RunFolder:
+    """Train to the recipe's end in a folder (the next free one without one) and write everything about it there."""
+    batches = Batches(data, recipe.batch_size, Stream(recipe.seed).child("data"), device, flip=recipe.data.flip)
+    schedule = Schedule.of(recipe, batches)
+    with explaining_memory(recipe, data):
+        state = new_state(recipe, data.shape, len(data.class_names), device)
+        folder = folder or claim_next_run(Path("runs"), recipe.name)
+        with torch.random.fork_rng([device] if device.type == "cuda" else []), folder.locked(), stop.deferring():
+            if resume:
+                _continue(folder, recipe, state, data, schedule, batches)
+            else:
+                folder.require_free()
+            folder.prepare(to_yaml(recipe))
+            write_json(folder.environment, _describe(state, data, device))
+            with progress(schedule.steps, state.step, quiet) as shown:
+                recorder = _recorder(folder, recipe, data, schedule, shown)
+                _play(state, recipe, batches, schedule, recorder, stop)
+            write_report(folder)
+    return folder
+
+
+def _play(
+    state: TrainingState, recipe: Recipe, batches: Batches, schedule: Schedule, recorder: Recorder, stop: StopRequest
+) -> None:
+    """The loop, with what comes before it, and a report of how it ended when it did not end well."""
+    if state.step == 0:
+        recorder.on_sample(state, None)
+    else:
+        recorder.publish(state)
+    try:
+        train_loop(state, recipe, batches, schedule, recorder, stop)
+    except Diverged:
+        write_report(recorder.folder)
+        raise
+    except TrainingStopped as stopped:
+        write_report(recorder.folder)
+        hint = f"go on with: twoplayer train --resume --out {shlex.quote(str(recorder.folder.path))}"
+        raise TrainingStopped(f"{stopped}; {hint}") from None
+
+
+def _recorder(folder: RunFolder, recipe: Recipe, data: ImageData, schedule: Schedule, shown: Progress) -> Recorder:
+    info = SnapshotInfo(
+        recipe=recipe.name,
+        step=0,
+        kimg=0.0,
+        image_shape=data.shape,
+        class_names=data.class_names,
+        data_source=data.name,
+        data_sha256=data.fingerprint,
+        latents=recipe.latents,
+        generator=recipe.generator,
+    )
+    judge = sliced_wasserstein_probe(data, recipe.latents, recipe.seed)
+    return Recorder(folder=folder, recipe=recipe, schedule=schedule, info=info, progress=shown, judge=judge)
+
+
+def _continue(
+    folder: RunFolder, recipe: Recipe, state: TrainingState, data: ImageData, schedule: Schedule, batches: Batches
+) -> None:
+    """Put the state where the newest whole checkpoint left it, and forget what was logged after that."""
+    if schedule.steps < load_recipe(str(folder.config)).total_steps(batches.per_epoch):
+        raise UserError(f"{folder.path} can only be made longer, not {schedule.steps} steps")
+    found = read_newest(folder)
+    if found is None:
+        logger.warning("%s has no checkpoint yet: it begins again", folder.path)
+    else:
+        tree, facts = found
+        require_same(facts["recipe"], core(recipe), f"{folder.config} is not what the run was trained with")
+        if facts["data_sha256"] != data.fingerprint:
+            raise UserError(f"{folder.path} was trained on other data than {data.name} now holds; it cannot be resumed")
+        restore(state, tree, folder)
+    cut_after(folder.metrics, state.step)
+
+
+def restore(state: TrainingState, tree: dict[str, Any], folder: RunFolder) -> None:
+    """Put a state where a checkpoint left it. Raises UserError when the checkpoint is of other networks."""
+    try:
+        state.restore(tree)
+    except (RuntimeError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise UserError(f"{folder.path}: the checkpoint does not fit {folder.config.name} ({reason})") from error
+
+
+def _describe(state: TrainingState, data: ImageData, device: torch.device) -> dict[str, Any]:
+    """environment.json: what the run is made with, on and from."""
+    players = {"generator": state.game.generator.network, "discriminator": state.game.discriminator.network}
+    facts = {
+        "source": data.name,
+        "split": data.split,
+        "images": len(data),
+        "shape": list(data.shape),
+        "sha256": data.fingerprint,
+    }
+    counts = {role: count_parameters(network, trainable_only=True) for role, network in players.items()}
+    return describe_environment(device) | {"parameters": counts, "data": facts}

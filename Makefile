@@ -21,7 +21,7 @@ demo: $(BIN)/.run
 	@echo
 	@echo "Open the picture and the report named above in any viewer and browser. Then try:"
 	@echo "  $(BIN)/twoplayer recipes                                     what else can be trained"
-	@echo "  $(BIN)/twoplayer train steps=3000 generator.n_filters=64     change anything"
+	@echo "  $(BIN)/twoplayer train steps=6000 latents.dim=64            change anything"
 	@echo "  $(BIN)/twoplayer train --data YOUR_FOLDER data.image_size=16 your own pictures"
 
 install: $(BIN)/.dev

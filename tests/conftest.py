@@ -20,12 +20,11 @@ TINY = (
     "sample_every=3",
     "checkpoint_every=4",
     "grid_images=4",
-    "generator.n_filters=4",
-    "discriminator.n_filters=4",
-    "discriminator.dropout=0.3",
+    "generator={name: dcgan, n_filters: 4, n_blocks: 1, kernel_size: 3}",
+    "discriminator={name: dcgan, n_filters: 4, n_blocks: 1, kernel_size: 3, dropout: 0.3, batch_norm: false}",
     "latents.dim=8",
 )
-"""Overrides that make `digits` small; dropout is on so that random layers are tested too."""
+"""Overrides that make `digits` small, with convolutions; dropout is on so that random layers are tested too."""
 
 
 @pytest.fixture(autouse=True)

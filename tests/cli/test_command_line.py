@@ -110,7 +110,7 @@ def make_bad_places(folder: Path) -> None:
         (["train", "--device", "cuda:7"], "try --device cpu"),
         (["train", "--device", "meta"], "device 'meta' cannot be used here"),
         (["train", "RUN"], "RUN is a run: repeat it with RUN/config.yaml"),
-        (["train", "generator.n_blocks=9"], "n_blocks=9 is too many for 8x8 images"),
+        (["train", "generator={name: dcgan, n_blocks: 9}"], "n_blocks=9 is too many for 8x8 images"),
         (["train", "--data", ""], "names nothing"),
         (["sample", "RUN", "--grid", "nodir/a.png"], "nodir/a.png: no such file or folder"),
         (["train", "--device", "toaster"], "device 'toaster' cannot be used here"),

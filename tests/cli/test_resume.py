@@ -180,7 +180,7 @@ def test_resuming_with_another_recipe_shows_the_difference(tiny_run: tp.Run) -> 
         tp.train(None, "batch_size=32", out=tiny_run.path, resume=True)
     with pytest.raises(UserError, match="seed: the run has 0, asked for 1"):
         tp.train(None, out=tiny_run.path, resume=True, seed=1)
-    with pytest.raises(UserError, match=r"generator\.n_filters: the run has 4, asked for 32"):
+    with pytest.raises(UserError, match=r"generator\.name: the run has dcgan, asked for mlp"):
         tp.train("digits", out=tiny_run.path, resume=True)
     with pytest.raises(UserError, match=r"data\.source: the run has digits, asked for mnist"):
         tp.train(data="mnist", out=tiny_run.path, resume=True)

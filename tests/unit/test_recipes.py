@@ -21,7 +21,7 @@ from twoplayer.recipes.load import (
 
 
 def load(*words: str) -> object:
-    return load_recipe("digits", parse_overrides(words))
+    return load_recipe("mnist-wgan-gp", parse_overrides(words))
 
 
 @pytest.mark.parametrize("name", recipe_names())

@@ -22,6 +22,7 @@ from twoplayer.core.protocols import DiscriminatorNetwork, GeneratorNetwork, Ima
 from twoplayer.core.verdict import Verdict
 from twoplayer.ops.batch_norm import BatchNorm
 from twoplayer.ops.convolution import SameConv2d, SameConvTranspose2d, same_output_size
+from twoplayer.ops.initialization import glorot_uniform
 
 
 class DcganGenerator(GeneratorNetwork):
@@ -106,7 +107,7 @@ class _Generator(nn.Module):
             channels = filters
         self.blocks = nn.Sequential(*layers)
         self.to_image = SameConvTranspose2d(channels, image_shape[0], config.kernel_size, 1, sizes[-1], bias=False)
-        self.apply(_keras_initialization)
+        self.apply(glorot_uniform)
 
     def forward(self, latents: Tensor) -> Tensor:
         hidden: Tensor = self.project(latents).unflatten(1, self.start_shape)
@@ -127,7 +128,7 @@ class _Discriminator(nn.Module):
             layers.append(nn.Dropout(config.dropout))
         self.blocks = nn.Sequential(*layers)
         self.to_logit = nn.Conv2d(channels, 1, halved_sizes(image_shape, config.n_blocks)[-1])
-        self.apply(_keras_initialization)
+        self.apply(glorot_uniform)
 
     def forward(self, images: Tensor) -> Verdict:
         features: Tensor = self.blocks(images)
@@ -139,11 +140,3 @@ def _normalize_and_rectify(config: DcganGenerator | DcganDiscriminator, channels
     if not config.batch_norm:
         return [rectify]
     return [BatchNorm(channels, momentum=config.batch_norm_momentum), rectify]
-
-
-def _keras_initialization(module: nn.Module) -> None:
-    """Glorot-uniform kernels and zero biases, the Keras defaults."""
-    if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
-        nn.init.xavier_uniform_(module.weight)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)

@@ -1,0 +1,85 @@
+"""Fully connected players, as in the first GAN.
+
+Source: Goodfellow et al. 2014, https://arxiv.org/abs/1406.2661, section 5: hidden rectifier layers in G, and a
+discriminator of hidden layers with dropout. The paper's D has maxout units (Goodfellow et al. 2013,
+https://arxiv.org/abs/1302.4389); here both players have leaky rectifiers.
+
+Deviations: G ends in tanh, because images here are in [-1, 1]; the paper's sigmoid on [0, 1] is the same map rescaled.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import Annotated, Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from twoplayer.core.protocols import DiscriminatorNetwork, GeneratorNetwork, ImageShape
+from twoplayer.core.verdict import Verdict
+from twoplayer.ops.batch_norm import BatchNorm
+from twoplayer.ops.initialization import glorot_uniform
+
+Units = Annotated[int, Field(ge=1, le=100_000)]
+Widths = Annotated[tuple[Units, ...], Field(strict=False, min_length=1, max_length=50)]
+"""Units of each hidden layer, in order."""
+
+
+class MlpGenerator(GeneratorNetwork):
+    """Hidden layers with leaky rectifiers, then tanh pixels.
+
+    Attributes:
+        widths: units of each hidden layer.
+        leaky_relu_slope: slope for negative inputs; 0 is the plain rectifier.
+        batch_norm: normalize after each hidden layer.
+        batch_norm_momentum: share of the new batch in the running statistics.
+    """
+
+    name: Literal["mlp"] = "mlp"
+    widths: Widths = (256, 512)
+    leaky_relu_slope: float = Field(0.0, ge=0.0, le=1.0)
+    batch_norm: bool = False
+    batch_norm_momentum: float = Field(0.1, gt=0.0, le=1.0)
+
+    def build(self, latent_dim: int, image_shape: ImageShape, num_classes: int) -> nn.Module:
+        layers: list[nn.Module] = []
+        for inputs, outputs in pairwise((latent_dim, *self.widths)):
+            layers.append(nn.Linear(inputs, outputs, bias=not self.batch_norm))
+            if self.batch_norm:
+                layers.append(BatchNorm(outputs, momentum=self.batch_norm_momentum))
+            layers.append(nn.LeakyReLU(self.leaky_relu_slope))
+        layers += [nn.Linear(self.widths[-1], math.prod(image_shape)), nn.Tanh(), nn.Unflatten(1, image_shape)]
+        return nn.Sequential(*layers).apply(glorot_uniform)
+
+
+class MlpDiscriminator(DiscriminatorNetwork):
+    """Hidden layers on the flattened image, each followed by dropout, then one logit.
+
+    Attributes:
+        widths: units of each hidden layer.
+        leaky_relu_slope: slope for negative inputs; 0 is the plain rectifier.
+        dropout: probability of dropping a hidden value.
+    """
+
+    name: Literal["mlp"] = "mlp"
+    widths: Widths = (512, 256)
+    leaky_relu_slope: float = Field(0.2, ge=0.0, le=1.0)
+    dropout: float = Field(0.0, ge=0.0, lt=1.0)
+
+    def build(self, image_shape: ImageShape, num_classes: int) -> nn.Module:
+        return _Discriminator(self, math.prod(image_shape)).apply(glorot_uniform)
+
+
+class _Discriminator(nn.Module):
+    def __init__(self, config: MlpDiscriminator, num_pixels: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [nn.Flatten()]
+        for inputs, outputs in pairwise((num_pixels, *config.widths)):
+            layers += [nn.Linear(inputs, outputs), nn.LeakyReLU(config.leaky_relu_slope), nn.Dropout(config.dropout)]
+        self.hidden = nn.Sequential(*layers)
+        self.to_logit = nn.Linear(config.widths[-1], 1)
+
+    def forward(self, images: Tensor) -> Verdict:
+        features: Tensor = self.hidden(images)
+        return Verdict(self.to_logit(features).flatten(), features)

@@ -24,7 +24,7 @@ from twoplayer.runs.grid import tile
 from twoplayer.runs.log import Row, read_rows
 from twoplayer.runs.sampling import sample_best, sample_blocks
 from twoplayer.runs.snapshot import SnapshotInfo, read_snapshot
-from twoplayer.session import restore, run_session
+from twoplayer.session import explaining_memory, restore, run_session
 from twoplayer.training.checkpoint import DamagedCheckpoint, read_checkpoint, read_newest
 from twoplayer.training.state import TrainingState, new_state
 
@@ -38,7 +38,7 @@ DEVICES = ("cpu", "cuda", "mps")
 def train(
     recipe: str | Path | None = None,
     *overrides: str,
-    data: str | None = None,
+    data: str | Path | None = None,
     out: str | Path | None = None,
     resume: bool = False,
     device: str = "auto",
@@ -69,7 +69,7 @@ def train(
     """
     changes = parse_overrides(overrides) + flatten(settings)
     if data is not None:
-        changes.append((["data", "source"], open_source(data).text))
+        changes.append((["data", "source"], open_source(str(data)).text))
     named = None if recipe is None else str(recipe)
     folder = None if out is None else RunFolder(_path(out))
     stop = stop or StopRequest()
@@ -78,13 +78,15 @@ def train(
             if folder is None:
                 raise UserError("--resume needs --out RUN, the run to continue")
             folder.require()
-            resolved = resumed_recipe(str(folder.config), named, changes)
+            resolved = _located(resumed_recipe(str(folder.config), named, changes))
         else:
             resolved = _located(load_recipe(named or "digits", changes))
             if folder is not None:
                 folder.require_free()
-        loaded = load_data(resolved.data)
-        folder = run_session(folder, resolved, loaded, choose_device(device), stop, resume=resume, quiet=quiet)
+        chosen = choose_device(device)
+        with explaining_memory(resolved):
+            loaded = load_data(resolved.data)
+            folder = run_session(folder, resolved, loaded, chosen, stop, resume=resume, quiet=quiet)
     return Run(folder.path)
 
 

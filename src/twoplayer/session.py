@@ -38,16 +38,17 @@ logger = logging.getLogger("twoplayer")
 
 
 @contextmanager
-def explaining_memory(recipe: Recipe, data: ImageData) -> Iterator[None]:
+def explaining_memory(recipe: Recipe) -> Iterator[None]:
+    """Turn a lack of memory into a UserError that says what to lower."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "alloc" not in str(error) and "out of memory" not in str(error):
             raise
-        size = "x".join(map(str, data.shape))
+        size = recipe.data.image_size or "the images' own"
         raise UserError(
-            f"not enough memory for batch_size={recipe.batch_size} of {size} images with these players; lower "
-            "batch_size, data.image_size or n_filters"
+            f"not enough memory with batch_size={recipe.batch_size} and data.image_size={size} for these players; "
+            "lower one of them, or the players' widths"
         ) from error
 
 
@@ -64,20 +65,19 @@ def run_session(
     """Train to the recipe's end in a folder (the next free one without one) and write everything about it there."""
     batches = Batches(data, recipe.batch_size, Stream(recipe.seed).child("data"), device, flip=recipe.data.flip)
     schedule = Schedule.of(recipe, batches)
-    with explaining_memory(recipe, data):
-        state = new_state(recipe, data.shape, len(data.class_names), device)
-        folder = folder or claim_next_run(Path("runs"), recipe.name)
-        with torch.random.fork_rng([device] if device.type == "cuda" else []), folder.locked(), stop.deferring():
-            if resume:
-                _continue(folder, recipe, state, data, schedule, batches)
-            else:
-                folder.require_free()
-            folder.prepare(to_yaml(recipe))
-            write_json(folder.environment, _describe(state, data, device))
-            with progress(schedule.steps, state.step, quiet) as shown:
-                recorder = _recorder(folder, recipe, data, schedule, shown)
-                _play(state, recipe, batches, schedule, recorder, stop)
-            write_report(folder)
+    state = new_state(recipe, data.shape, len(data.class_names), device)
+    folder = folder or claim_next_run(Path("runs"), recipe.name)
+    with torch.random.fork_rng([device] if device.type == "cuda" else []), folder.locked(), stop.deferring():
+        if resume:
+            _continue(folder, recipe, state, data, schedule, batches)
+        else:
+            folder.require_free()
+        folder.prepare(to_yaml(recipe))
+        write_json(folder.environment, _describe(state, data, device))
+        with progress(schedule.steps, state.step, quiet) as shown:
+            recorder = _recorder(folder, recipe, data, schedule, shown)
+            _play(state, recipe, batches, schedule, recorder, stop)
+        write_report(folder)
     return folder
 
 

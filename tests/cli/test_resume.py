@@ -182,8 +182,6 @@ def test_resuming_with_another_recipe_shows_the_difference(tiny_run: tp.Run) -> 
         tp.train(None, out=tiny_run.path, resume=True, seed=1)
     with pytest.raises(UserError, match=r"generator\.name: the run has dcgan, asked for mlp"):
         tp.train("digits", out=tiny_run.path, resume=True)
-    with pytest.raises(UserError, match=r"data\.source: the run has digits, asked for mnist"):
-        tp.train(data="mnist", out=tiny_run.path, resume=True)
     with pytest.raises(UserError, match="can only be made longer, not 2 steps"):
         tp.train(None, "steps=2", out=tiny_run.path, resume=True, device="cpu")
     with pytest.raises(UserError, match="--resume needs --out"):
@@ -243,6 +241,46 @@ def test_a_key_with_a_default_may_be_missing_in_an_older_config(tmp_path: Path, 
     lines = [line for line in config.read_text(encoding="utf-8").splitlines() if not line.startswith("precision")]
     config.write_text("\n".join(lines), encoding="utf-8")
     tp.train(out=copy, resume=True, device="cpu", quiet=True)
+
+
+def test_a_file_says_its_own_length(tmp_path: Path, tiny_run: tp.Run) -> None:
+    copy = copy_of(tiny_run, tmp_path / "copy")
+    longer = tmp_path / "longer.yaml"
+    longer.write_text((copy / "config.yaml").read_text(encoding="utf-8").replace("steps: 6", "steps: 8"))
+    tp.train(longer, out=copy, resume=True, device="cpu", quiet=True)
+    assert tp.load(copy).metrics[-1]["step"] == 8
+
+
+def test_data_may_move(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pictures: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(pictures, "here.npz")
+    tp.train("digits", *TINY, "steps=2", data="here.npz", out="run", device="cpu", quiet=True)
+    (tmp_path / "moved").mkdir()
+    Path("here.npz").rename("moved/there.npz")
+    monkeypatch.chdir(tmp_path / "moved")
+    tp.train(None, "steps=3", data=Path("there.npz"), out="../run", resume=True, device="cpu", quiet=True)
+    assert tp.load("../run").metrics[-1]["step"] == 3
+
+
+def test_a_signal_with_nobody_reading_stderr_still_saves(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    words = ["digits", *TINY, "steps=100000", "checkpoint_every=90000", "sample_every=90000", "log_every=1"]
+    call = [sys.executable, "-m", "twoplayer", "train", *words, "--out", str(out), "--device", "cpu"]
+    with subprocess.Popen(call, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
+        assert process.stderr is not None
+        process.stderr.readline()
+        process.stderr.close()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 130
+    assert RunFolder(out).checkpoint_steps()
+
+
+def test_lost_pictures_do_not_break_a_finished_run(tmp_path: Path, tiny_run: tp.Run) -> None:
+    copy = copy_of(tiny_run, tmp_path / "copy")
+    (copy / "samples" / "step-0000003.png").write_text("x")
+    assert run(["train", "--resume", "--out", str(copy), "--device", "cpu"]) == 0
+    shutil.rmtree(copy / "samples")
+    assert run(["train", "--resume", "--out", str(copy), "--device", "cpu"]) == 0
 
 
 def test_logging_stays_as_the_run_has_it_when_the_recipe_is_named(tmp_path: Path, tiny_run: tp.Run) -> None:

@@ -12,10 +12,11 @@ import torch
 from PIL import Image
 
 from tests.conftest import random_images
-from twoplayer.cli.data import train_command
+from twoplayer.cli.data import general_command
 from twoplayer.core.errors import UserError
 from twoplayer.core.rng import Stream
 from twoplayer.data.batches import Batches
+from twoplayer.data.folder import _header
 from twoplayer.data.hub import load_from_hub
 from twoplayer.data.images import ImageData
 from twoplayer.data.inspect import describe, problems
@@ -137,6 +138,7 @@ def test_npz_layouts(tmp_path: Path, layout: str) -> None:
         ({"images": np.array([object()])}, "not a readable"),
         ({"images": np.zeros((9, 0, 4), np.uint8)}, "no images"),
         ({"images": np.zeros((2, 4, 4), np.uint8), "labels": np.array([0, 3_000_000])}, "too large"),
+        ({"images": np.zeros((2, 4, 4), np.uint8), "labels": np.array(["cat", "dog"])}, "'labels'"),
     ],
 )
 def test_bad_npz(tmp_path: Path, arrays: dict[str, np.ndarray], message: str) -> None:
@@ -208,6 +210,10 @@ def test_a_picture_turned_by_its_camera_is_turned_upright(tmp_path: Path) -> Non
     exif = Image.Exif()
     exif[0x0112] = 3  # upside down
     picture.save(tmp_path / "turned.png", exif=exif)
+    on_its_side = Image.Exif()
+    on_its_side[0x0112] = 6
+    Image.new("L", (9, 5)).save(tmp_path.parent / "lying.png", exif=on_its_side)
+    assert _header(tmp_path.parent / "lying.png")[1] == (5, 9)
     data = open_source(str(tmp_path)).load("train", None, None)
     assert data.images[0, 0, :4].max() == 0
     assert data.images[0, 0, 4:].min() == 255
@@ -258,7 +264,7 @@ def test_what_is_no_picture_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(UserError, match=r"bomb\.png cannot be read"):
         open_source(str(tmp_path)).load("train", None, None)
     monkeypatch.undo()
-    Image.new("F", (4, 4)).save(tmp_path / "bomb.tif")
+    Image.new("F", (100, 100)).save(tmp_path / "bomb.tif")
     with pytest.raises(UserError, match="32-bit"):
         open_source(str(tmp_path)).load("train", None, 1)
 
@@ -320,7 +326,6 @@ def test_inspection_finds_what_is_wrong() -> None:
     assert "1 images have one color" in found
     assert "uneven" in found
     assert describe(data)["classes"] == "many (18), few (2)"
-    assert train_command("odd", data, None) == "twoplayer train mnist-wgan-gp --data odd batch_size=20"
-    assert train_command("digits", data, None) == "twoplayer train digits"
+    assert general_command("odd", data, None) == "twoplayer train mnist-wgan-gp --data odd batch_size=20"
     digits = open_source("digits").load("all", None, None)
     assert problems(digits) == []

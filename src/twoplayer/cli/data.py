@@ -9,6 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from twoplayer.data.images import ImageData
+    from twoplayer.recipes.schema import Recipe
 
 GENERAL_RECIPE = "mnist-wgan-gp"
 LARGEST_SIZE = 64
@@ -23,12 +24,13 @@ def data(
     from twoplayer.data.inspect import describe, problems
     from twoplayer.data.source import open_source
 
+    recipe = recipe_for(source)
     opened = open_source(source)
     survey = opened.survey()
     for problem in survey.problems:
         typer.echo(f"warning  {problem}")
     try:
-        loaded = opened.load("train", survey.image_size, None)
+        loaded = opened.load(recipe.data.split if recipe else "train", survey.image_size, None)
     except UserError:
         if not survey.problems:
             raise
@@ -37,16 +39,21 @@ def data(
         typer.echo(f"{label:8} {text}")
     for problem in problems(loaded):
         typer.echo(f"warning  {problem}")
-    typer.echo(f"train    {train_command(source, loaded, survey.image_size)}")
+    command = f"twoplayer train {recipe.name}" if recipe else general_command(source, loaded, survey.image_size)
+    typer.echo(f"train    {command}")
 
 
-def train_command(source: str, loaded: ImageData, image_size: int | None) -> str:
-    """A command that trains on this data: the recipe made for it, or the general one with what the data needs."""
+def recipe_for(source: str) -> Recipe | None:
+    """The recipe that was made for this source, if there is one."""
     from twoplayer.recipes.load import load_recipe, recipe_names
 
-    for name in recipe_names():
-        if load_recipe(name).data.source == source:
-            return f"twoplayer train {name}"
+    return next((recipe for recipe in map(load_recipe, recipe_names()) if recipe.data.source == source), None)
+
+
+def general_command(source: str, loaded: ImageData, image_size: int | None) -> str:
+    """A command that trains on any data: the general recipe with what the data needs."""
+    from twoplayer.recipes.load import load_recipe
+
     words = ["twoplayer", "train", GENERAL_RECIPE, "--data", source]
     if image_size is None and max(loaded.shape[1:]) > LARGEST_SIZE:
         image_size = LARGEST_SIZE

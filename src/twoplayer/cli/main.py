@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import errno
 import logging
-import os
 import sys
+from contextlib import suppress
 
 import typer
 
@@ -52,9 +52,14 @@ def run(arguments: list[str] | None = None) -> int:
         return app(arguments, standalone_mode=False) or 0
     except (UserError, Diverged) as error:
         return _say(str(error), error.exit_code)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except SystemExit as ended:  # what Typer makes of a closed pipe
+        if isinstance(ended.__context__, BrokenPipeError):
+            return 0
+        raise
+    except RuntimeError as error:
+        if "home directory" not in str(error):
+            raise
+        return _say(f"a path begins with ~ and a name that is no user here: {error}", UserError.exit_code)
     except OSError as error:
         if error.errno not in MENDABLE:
             raise
@@ -67,5 +72,6 @@ def run(arguments: list[str] | None = None) -> int:
 
 
 def _say(message: str, code: int) -> int:
-    print(f"twoplayer: {' '.join(message.split())}", file=sys.stderr)
+    with suppress(OSError):  # whoever read stderr may be gone; the exit code still tells
+        print(f"twoplayer: {' '.join(message.split())}", file=sys.stderr)
     return code

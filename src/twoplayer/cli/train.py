@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -46,10 +47,12 @@ def train(
 
             run = tp.train(recipe, *overrides, data=data, out=out, resume=resume, device=device, quiet=quiet, stop=stop)
     except TrainingStopped as stopped:
-        typer.echo(f"twoplayer: {stopped}", err=True)
+        with suppress(OSError):  # whoever read stderr may be gone; the exit code still tells
+            typer.echo(f"twoplayer: {stopped}", err=True)
         raise typer.Exit(stopped.exit_code) from None
     typer.echo(f"run      {run.path}")
-    typer.echo(f"pictures {run.folder.sample_grid(run.folder.sample_steps()[-1])}")
+    if steps := run.folder.sample_steps():
+        typer.echo(f"pictures {run.folder.sample_grid(steps[-1])}")
     typer.echo(f"report   {run.folder.report}")
     typer.echo(f"next     twoplayer sample {shlex.quote(str(run.path))} --n 100 --best-of 5")
 

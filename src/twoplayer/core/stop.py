@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from twoplayer.core.errors import TrainingStopped
@@ -63,4 +63,5 @@ class StopRequest:
         self.requested, self._requested_at = True, time.monotonic()
         if not self._deferring:
             raise TrainingStopped("stopped; nothing had to be saved")
-        os.write(2, b"\ntwoplayer: saving after this step; the same signal again leaves at once\n")
+        with suppress(OSError):  # whoever read stderr may be gone; saving goes on
+            os.write(2, b"\ntwoplayer: saving after this step; the same signal again leaves at once\n")

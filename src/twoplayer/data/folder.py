@@ -25,6 +25,7 @@ UNDEFINED_MODES = ("I", "F")
 """32-bit modes: no range of values is agreed on."""
 
 LARGEST_PROPOSED_SIZE = 64
+EXIF_ORIENTATION = 0x0112
 
 
 UNREADABLE = (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError)
@@ -67,12 +68,11 @@ class FolderSource(Source):
     def load(self, split: Split, image_size: int | None, channels: int | None) -> ImageData:
         folder = Path(self.path).expanduser()
         paths = find_pictures(folder)
+        if image_size is None and len({_header(path)[1] for path in paths}) > 1:
+            raise UserError(f"{folder}: pictures differ in size; say the one to use, for example data.image_size=64")
         channels = channels or _common_channels(paths)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             arrays = list(pool.map(lambda path: read_picture(path, image_size, channels), paths))
-        sizes = {array.shape for array in arrays}
-        if len(sizes) > 1:
-            raise UserError(f"{folder}: pictures differ in size; say the one to use, for example data.image_size=64")
         images = torch.from_numpy(np.stack(arrays))
         names = class_names(folder, paths)
         if not names:
@@ -146,9 +146,11 @@ def _common_channels(paths: list[Path]) -> int:
 
 
 def _header(path: Path) -> tuple[str, tuple[int, int]]:
-    """Mode and (width, height). Raises UserError for what is no picture."""
+    """Mode and (width, height) once it is upright. Raises UserError for what is no picture."""
     try:
         with Image.open(path) as picture:
-            return picture.mode, picture.size
+            width, height = picture.size
+            lies_on_its_side = picture.getexif().get(EXIF_ORIENTATION) in (5, 6, 7, 8)
+            return picture.mode, (height, width) if lies_on_its_side else (width, height)
     except UNREADABLE as error:
         raise UserError(f"{path} cannot be read as a picture ({error}); repair or remove it") from error

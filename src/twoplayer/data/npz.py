@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 import zlib
 from pathlib import Path
+from tokenize import TokenError
 from typing import Literal, Self
 
 import numpy as np
@@ -45,10 +46,10 @@ class NpzSource(Source):
         if "labels" not in arrays:
             return ImageData(images, self.text).resized(image_size, channels)
         labels = arrays["labels"]
-        if labels.size and labels.max() >= MAX_CLASSES:
-            raise UserError(f"{self.path}: 'labels' are class ids from 0; {labels.max()} is too large for one")
         if labels.shape != (len(images),) or not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0:
             raise UserError(f"{self.path}: 'labels' must be {len(images)} whole numbers from 0, not {labels.shape}")
+        if labels.max() >= MAX_CLASSES:
+            raise UserError(f"{self.path}: 'labels' are class ids from 0; {labels.max()} is too large for one")
         names = tuple(str(label) for label in range(int(labels.max()) + 1))
         data = ImageData(images, self.text, "all", torch.from_numpy(labels.astype(np.int64)), names)
         return data.resized(image_size, channels)
@@ -61,7 +62,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         with zipfile.ZipFile(path) as archive:
             names = [name for name in archive.namelist() if name.endswith(".npy")]
             return {name.removesuffix(".npy"): _array(archive, name) for name in names}
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+    except (ValueError, SyntaxError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError, TokenError) as error:
         raise UserError(f"{path} is not a readable .npz of plain arrays: {error}") from error
 
 

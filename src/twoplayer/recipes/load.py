@@ -147,7 +147,7 @@ def _put(tree: Any, path: list[str], value: Any, whole: str) -> None:
     elif not isinstance(tree, dict):
         raise UserError(f"{whole}: {tree!r} has no keys in it")
     elif not rest:
-        if key == "name" and tree.get("name") != value:
+        if key == "name" and tree.get("name", value) != value:
             tree.clear()
         tree[key] = _copy(value)
     else:
@@ -201,6 +201,9 @@ def explain(error: ValidationError, tree: Tree) -> str:
         return f"{key}={value}{did_you_mean(value, words)} (allowed: {', '.join(words)})"
     if kind == "union_tag_not_found":
         return f"{key} needs a name (a piece is written as {{name: ..., its settings}})"
+    if kind in ("model_type", "model_attributes_type", "dict_type"):
+        inner = "source" if key == "data" else "name"
+        return f"{key}={first['input']} has to be keys and values, for example {key}.{inner}=..."
     message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
     if kind == "value_error":
         return f"{key}: {message}"

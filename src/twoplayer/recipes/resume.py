@@ -16,6 +16,8 @@ LOGGING = ("log_every", "sample_every", "checkpoint_every", "keep_checkpoints")
 def resumed_recipe(config: str, recipe: str | None, changes: list[Override]) -> Recipe:
     """The run's own recipe with changes to its length and logging.
 
+    A named recipe keeps the run's length and logging; a file says its own.
+
     Args:
         config: the run's config.yaml.
         recipe: a recipe's name or file, when the user said one; then all of it has to agree with the run.
@@ -26,11 +28,13 @@ def resumed_recipe(config: str, recipe: str | None, changes: list[Override]) -> 
     """
     own = load_recipe(config)
     asked = check(merge(read_recipe(config if recipe is None else recipe), changes))
+    require_same(core(own), core(asked), "it cannot be resumed with another recipe")
+    if recipe is not None and recipe.endswith((".yaml", ".yml")):
+        return asked
     said = {path[0] for path, _ in changes}
     kept = {key: value for key, value in plain(own).items() if key in LOGGING and key not in said}
     length = own if not said & set(LENGTH) else asked
     kept |= {key: getattr(length, key) for key in LENGTH}
-    require_same(core(own), core(asked), "it cannot be resumed with another recipe")
     return asked.model_copy(update=kept)
 
 
@@ -40,8 +44,10 @@ def plain(recipe: Recipe) -> dict[str, Any]:
 
 
 def core(recipe: Recipe) -> dict[str, Any]:
-    """What has to stay the same for a run to be one run."""
-    return {key: value for key, value in plain(recipe).items() if key not in LENGTH + LOGGING}
+    """What has to stay the same for a run to be one run. The data may move: its content is compared elsewhere."""
+    kept = {key: value for key, value in plain(recipe).items() if key not in LENGTH + LOGGING}
+    kept["data"] = {key: value for key, value in kept["data"].items() if key != "source"}
+    return kept
 
 
 def require_same(own: Mapping[str, Any], asked: Mapping[str, Any], consequence: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from twoplayer.runs.files import write_text
 from twoplayer.runs.folder import RunFolder
 from twoplayer.runs.log import Row, read_rows
 from twoplayer.runs.plots import has_scores, loss_plot, score_plot
+
+logger = logging.getLogger("twoplayer")
 
 SHOWN_EPOCHS = (1, 2, 4, 10, 50, 100)
 
@@ -53,8 +56,12 @@ def epoch_grids(folder: RunFolder) -> dict[int, Path]:
     found: dict[int, Path] = {}
     for step in folder.sample_steps():
         path = folder.sample_grid(step)
-        with Image.open(path) as picture:
-            epoch = picture.info.get("epoch_ended", "")
+        try:
+            with Image.open(path) as picture:
+                epoch = picture.info.get("epoch_ended", "")
+        except OSError:
+            logger.warning("grid left out of the report, it cannot be read: %s", path)
+            continue
         if epoch and int(epoch) in SHOWN_EPOCHS:
             found[int(epoch)] = path
     return dict(sorted(found.items()))

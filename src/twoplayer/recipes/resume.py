@@ -20,7 +20,7 @@ def resumed_recipe(config: str, recipe: str | None, changes: list[Override]) -> 
 
     Args:
         config: the run's config.yaml.
-        recipe: a recipe's name or file, when the user said one; then all of it has to agree with the run.
+        recipe: a recipe's name or file, when the user said one; then everything but length and logging has to agree.
         changes: the user's overrides.
 
     Raises:

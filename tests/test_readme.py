@@ -41,9 +41,9 @@ def test_pictures_and_figures_are_there() -> None:
 def test_the_example_of_a_new_piece_keeps_the_contract(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    (tmp_path / "least_squares_example.py").write_text(block, encoding="utf-8")
+    (tmp_path / "pearson_example.py").write_text(block, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
-    assert_objective_keeps_its_laws(importlib.import_module("least_squares_example").LeastSquares)
+    assert_objective_keeps_its_laws(importlib.import_module("pearson_example").Pearson)
 
 
 @pytest.mark.parametrize("line", re.findall(r"^twoplayer (train [^\n]*=\S+)", README, re.MULTILINE))

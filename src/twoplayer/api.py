@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 MAX_SAMPLES = 1_000_000
 DEVICES = ("cpu", "cuda", "mps")
+
+Labels = int | str | Sequence[int | str]
+"""Classes by name or id."""
 
 
 def train(
@@ -145,23 +148,25 @@ class Run:
 
     @cached_property
     def discriminator(self) -> nn.Module:
-        """The discriminator of the same checkpoint in evaluation mode: images in [-1, 1] to a `Verdict`."""
-        return self._state.game.discriminator.network.eval()
+        """The (averaged) discriminator of the same checkpoint in evaluation mode: images in [-1, 1] to a `Verdict`."""
+        return self._state.discriminator_for_use.eval()
 
-    def sample(self, n: int, seed: int = 0, best_of: int = 1) -> Tensor:
+    def sample(self, n: int, seed: int = 0, best_of: int = 1, labels: Labels | None = None) -> Tensor:
         """n pictures, uint8 [n, C, H, W]. Picture i depends on the seed only, not on n.
 
         Args:
             n: how many, at most a million.
             seed: which ones.
             best_of: draw this many times as many and keep those that the discriminator finds most real.
+            labels: for a conditional run, the class or classes, by name or id; picture i has the i-th of them, round
+                and round. All classes when left out.
 
         Raises:
-            UserError: n, seed or best_of is not a sensible number.
+            UserError: n, seed or best_of is not a sensible number; the run is unconditional or has no such class.
         """
-        return torch.cat(list(self.sample_blocks(n, seed, best_of)))
+        return torch.cat(list(self.sample_blocks(n, seed, best_of, labels)))
 
-    def sample_blocks(self, n: int, seed: int = 0, best_of: int = 1) -> Iterator[Tensor]:
+    def sample_blocks(self, n: int, seed: int = 0, best_of: int = 1, labels: Labels | None = None) -> Iterator[Tensor]:
         """The same pictures, some at a time, for more of them than fit into memory."""
         if not all(isinstance(number, int) for number in (n, seed, best_of)):
             raise UserError(f"n={n}, best_of={best_of}, seed={seed}: all three are whole numbers")
@@ -172,13 +177,55 @@ class Run:
             )
         stream = Stream(seed).child("sample")
         latents = self.info.latents
+        ids = self.label_ids(labels)
         if best_of == 1:
-            return sample_blocks(self.generator, latents, n, stream)
-        return iter([sample_best(self.generator, self.discriminator, latents, n, best_of, stream)])
+            given = {"labels": torch.tensor(ids)[torch.arange(n) % len(ids)]} if ids else {}
+            return sample_blocks(self.generator, latents, n, stream, given)
+        if not ids:
+            return iter([sample_best((self.generator, self.discriminator), latents, n, best_of, stream)])
+        return iter([self._best_by_class(ids, n, best_of, stream)])
 
-    def grid(self, n: int = 25, seed: int = 0, best_of: int = 1) -> Image:
-        """The same pictures tiled, as a Pillow image."""
-        return tile(self.sample(n, seed, best_of))
+    def label_ids(self, labels: Labels | None) -> list[int]:
+        """The class ids that a user's labels mean; all of them for None, none for an unconditional run.
+
+        Raises UserError for classes that the run does not have.
+        """
+        names, takes = self.info.class_names, self.info.generator.takes
+        if "condition" in takes:
+            raise UserError(f"{self.path}: its generator draws onto a condition; call run.generator with your own")
+        if "labels" not in takes:
+            if labels is not None:
+                raise UserError(f"{self.path} is unconditional: its generator takes no label")
+            return []
+        if labels is None:
+            return list(range(len(names)))
+        asked = [labels] if isinstance(labels, int | str) else list(labels)
+        known = {name: number for number, name in enumerate(names)} | {i: i for i in range(len(names))}
+        for label in asked:
+            if label not in known:
+                raise UserError(f"{self.path} has no class {label!r} (it has: {', '.join(names)})")
+        return [known[label] for label in asked]
+
+    def _best_by_class(self, ids: list[int], n: int, best_of: int, stream: Stream) -> Tensor:
+        """The best of each class, in the places where `sample` would put that class."""
+        slots = torch.tensor(ids)[torch.arange(n) % len(ids)]
+        pictures = torch.empty((n, *self.info.image_shape), dtype=torch.uint8)
+        for number in sorted(set(ids)):
+            places = (slots == number).nonzero().flatten()
+            if len(places):
+                label = {"labels": torch.tensor([number])}
+                told = (label, label if "labels" in self.recipe.discriminator.takes else {})
+                players, place = (self.generator, self.discriminator), stream.child("class", number)
+                pictures[places] = sample_best(players, self.info.latents, len(places), best_of, place, told)
+        return pictures
+
+    def grid(self, n: int = 25, seed: int = 0, best_of: int = 1, labels: Labels | None = None) -> Image:
+        """The same pictures tiled, as a Pillow image; those of a conditional run with one column per class."""
+        pictures = self.sample(n, seed, best_of, labels)
+        ids = self.label_ids(labels)[:n]
+        if len(ids) < 2:
+            return tile(pictures)
+        return tile(pictures, len(ids), [self.info.class_names[number] for number in ids])
 
     @cached_property
     def _state(self) -> TrainingState:
@@ -216,7 +263,8 @@ def choose_device(name: str) -> torch.device:
 
 def load_data(options: DataOptions) -> ImageData:
     """The images that a recipe's `data` section means. Raises UserError."""
-    return open_source(options.source).load(options.split, options.image_size, options.channels)
+    data = open_source(options.source).load(options.split, options.image_size, options.channels)
+    return data.halved(options.halvings)
 
 
 def _path(text: str | Path) -> Path:

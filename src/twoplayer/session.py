@@ -18,8 +18,8 @@ from twoplayer.data.batches import Batches
 from twoplayer.data.images import ImageData
 from twoplayer.evaluation.probe import sliced_wasserstein_probe
 from twoplayer.ops.convolution import count_parameters
-from twoplayer.recipes.load import load_recipe, to_yaml
-from twoplayer.recipes.resume import core, require_same
+from twoplayer.recipes.load import check, load_recipe, to_yaml
+from twoplayer.recipes.resume import completed, core, require_same
 from twoplayer.recipes.schema import Recipe
 from twoplayer.runs.environment import describe_environment
 from twoplayer.runs.files import write_json
@@ -32,7 +32,7 @@ from twoplayer.training.loop import Schedule
 from twoplayer.training.loop import train as train_loop
 from twoplayer.training.progress import Progress, progress
 from twoplayer.training.recorder import Recorder
-from twoplayer.training.state import TrainingState, new_state
+from twoplayer.training.state import TrainingState, new_state, prepare
 
 logger = logging.getLogger("twoplayer")
 
@@ -63,9 +63,19 @@ def run_session(
     quiet: bool,
 ) -> RunFolder:
     """Train to the recipe's end in a folder (the next free one without one) and write everything about it there."""
-    batches = Batches(data, recipe.batch_size, Stream(recipe.seed).child("data"), device, flip=recipe.data.flip)
+    batches = Batches(
+        data,
+        recipe.batch_size,
+        Stream(recipe.seed).child("data"),
+        device,
+        flip=recipe.data.flip,
+        condition_on_coarse=recipe.data.condition_on_coarse,
+        labeled_per_class=recipe.data.labeled_per_class,
+    )
+    _require_given(recipe, batches)
     schedule = Schedule.of(recipe, batches)
     state = new_state(recipe, data.shape, len(data.class_names), device)
+    prepare(state, recipe, batches)
     folder = folder or claim_next_run(Path("runs"), recipe.name)
     with torch.random.fork_rng([device] if device.type == "cuda" else []), folder.locked(), stop.deferring():
         if resume:
@@ -75,7 +85,7 @@ def run_session(
         folder.prepare(to_yaml(recipe))
         write_json(folder.environment, _describe(state, data, device))
         with progress(schedule.steps, state.step, quiet) as shown:
-            recorder = _recorder(folder, recipe, data, schedule, shown)
+            recorder = _recorder(folder, recipe, data, batches, schedule, shown)
             _play(state, recipe, batches, schedule, recorder, stop)
         write_report(folder)
     return folder
@@ -100,7 +110,18 @@ def _play(
         raise TrainingStopped(f"{stopped}; {hint}") from None
 
 
-def _recorder(folder: RunFolder, recipe: Recipe, data: ImageData, schedule: Schedule, shown: Progress) -> Recorder:
+def _require_given(recipe: Recipe, batches: Batches) -> None:
+    """Raise UserError when a player needs labels or conditions that the data does not have."""
+    known = {"labels": batches.labels, "condition": batches.some(1, batches.stream).condition}
+    for role, player in (("generator", recipe.generator), ("discriminator", recipe.discriminator)):
+        for name in player.takes:
+            if known[name] is None:
+                raise UserError(f"{role}.name={player.name} is conditional, but the data has no {name}")
+
+
+def _recorder(
+    folder: RunFolder, recipe: Recipe, data: ImageData, batches: Batches, schedule: Schedule, shown: Progress
+) -> Recorder:
     info = SnapshotInfo(
         recipe=recipe.name,
         step=0,
@@ -112,8 +133,21 @@ def _recorder(folder: RunFolder, recipe: Recipe, data: ImageData, schedule: Sche
         latents=recipe.latents,
         generator=recipe.generator,
     )
-    judge = sliced_wasserstein_probe(data, recipe.latents, recipe.seed)
-    return Recorder(folder=folder, recipe=recipe, schedule=schedule, info=info, progress=shown, judge=judge)
+    takes, n = recipe.generator.takes, recipe.grid_images
+    given = batches.some(n, Stream(recipe.seed).child("grid", "given")).given(takes)
+    by_class = takes == ("labels",)
+    if by_class:
+        given = {"labels": torch.arange(n) % len(data.class_names)}
+    return Recorder(
+        folder=folder,
+        recipe=recipe,
+        schedule=schedule,
+        info=info,
+        progress=shown,
+        judge=sliced_wasserstein_probe(batches, recipe.latents, takes, recipe.seed),
+        given=given,
+        titles=data.class_names[:n] if by_class else (),
+    )
 
 
 def _continue(
@@ -127,7 +161,8 @@ def _continue(
         logger.warning("%s has no checkpoint yet: it begins again", folder.path)
     else:
         tree, facts = found
-        require_same(facts["recipe"], core(recipe), f"{folder.config} is not what the run was trained with")
+        begun_with = core(check(completed(facts["recipe"], recipe)))
+        require_same(begun_with, core(recipe), f"{folder.config} is not what the run was trained with")
         if facts["data_sha256"] != data.fingerprint:
             raise UserError(f"{folder.path} was trained on other data than {data.name} now holds; it cannot be resumed")
         restore(state, tree, folder)

@@ -11,22 +11,28 @@ from torch import Tensor, nn
 import twoplayer.recipes.schema  # noqa: F401 - fills the catalogue
 from twoplayer.core.batch import Batch
 from twoplayer.core.catalogue import Component, components, discover
+from twoplayer.core.conditioned import Conditioned, conditioned
 from twoplayer.core.protocols import (
     DiscriminatorNetwork,
     DiscriminatorPenalty,
     GeneratorNetwork,
     Latents,
     Metric,
+    NeedsPreparation,
     Objective,
     OptimizerRule,
+    ParameterPenalty,
     Probabilistic,
     Projection,
     Regularizer,
+    Reparametrization,
     SeparableObjective,
+    Supervised,
 )
 from twoplayer.core.rng import Stream
 from twoplayer.core.verdict import Verdict
 from twoplayer.data.source import Source
+from twoplayer.ops.gaussian_noise import GaussianNoise
 
 discover("twoplayer.metrics")
 discover("twoplayer.data")
@@ -41,11 +47,14 @@ def each(base: type[Component]) -> list[type[Component]]:
 
 def verdicts() -> tuple[Verdict, Verdict]:
     """Of an undecided D. Logits are near 0.5, from where every objective pulls both ways, targets of 0 and 1 too."""
-    """Of an undecided D. Logits are near 0.5, from where every objective pulls both ways, targets of 0 and 1 too."""
     draw = torch.Generator().manual_seed(0)
-    logits = [(0.5 + 0.1 * torch.randn(N, generator=draw)).requires_grad_() for _ in range(2)]
-    real, fake = (Verdict(values, torch.randn(N, 5, generator=draw)) for values in logits)
-    return real, fake
+
+    def verdict() -> Verdict:
+        logits = (0.5 + 0.1 * torch.randn(N, generator=draw)).requires_grad_()
+        features = torch.randn(N, 5, generator=draw).requires_grad_()
+        return Verdict(logits, features, torch.randn(N, CLASSES, generator=draw).requires_grad_())
+
+    return verdict(), verdict()
 
 
 def linear_judge(slope: Tensor) -> nn.Module:
@@ -63,11 +72,22 @@ def linear_judge(slope: Tensor) -> nn.Module:
 
 
 def built(config: Component, shape: tuple[int, int, int]) -> nn.Module:
+    """The network, prepared where it asks for that, with labels and coarse images of N pictures filled in."""
     torch.manual_seed(0)
     if isinstance(config, GeneratorNetwork):
-        return config.build(LATENT_DIM, shape, CLASSES)
-    assert isinstance(config, DiscriminatorNetwork)
-    return config.build(shape, CLASSES)
+        network = config.build(latent_dim(config, shape), shape, CLASSES)
+        typical = torch.randn(64, latent_dim(config, shape))
+    else:
+        assert isinstance(config, DiscriminatorNetwork)
+        network, typical = config.build(shape, CLASSES), torch.rand(64, *shape) * 2 - 1
+    if isinstance(network, NeedsPreparation):
+        network.prepare(typical[: network.preparation_size])
+    everything = Batch(torch.empty(N, *shape), torch.arange(N), torch.rand(N, *shape) * 2 - 1)
+    return conditioned(network, everything.given(config.takes))
+
+
+def latent_dim(config: GeneratorNetwork, shape: tuple[int, int, int]) -> int:
+    return config.latents_for(shape) or LATENT_DIM
 
 
 def test_every_kind_is_there() -> None:
@@ -89,7 +109,8 @@ def test_a_piece_is_its_own_configuration(piece: type[Component]) -> None:
         piece(no_such_setting=1)
     for name, field in piece.model_fields.items():
         if field.annotation is float:
-            for bad in (float("nan"), float("inf"), -1.0, "1"):
+            negative = [-1.0] if field.metadata else []  # a number without bounds may have either sign
+            for bad in (float("nan"), float("inf"), *negative, "1"):
                 with pytest.raises(ValueError, match=name):
                     piece(**{name: bad})
 
@@ -98,7 +119,7 @@ def test_a_piece_is_its_own_configuration(piece: type[Component]) -> None:
 @pytest.mark.parametrize("piece", each(GeneratorNetwork))
 def test_generator(piece: type[GeneratorNetwork], shape: tuple[int, int, int]) -> None:
     module = built(piece(), shape)
-    z = torch.randn(N, LATENT_DIM)
+    z = torch.randn(N, latent_dim(piece(), shape))
     images = module(z)
     assert images.shape == (N, *shape)
     assert images.isfinite().all()
@@ -131,6 +152,20 @@ def test_discriminator(piece: type[DiscriminatorNetwork], shape: tuple[int, int,
     assert torch.equal(twin.eval()(images).logits, logits())
 
 
+@pytest.mark.parametrize("piece", each(DiscriminatorNetwork))
+def test_who_says_to_judge_alone_does(piece: type[DiscriminatorNetwork]) -> None:
+    """Joining two batches into one pass may change nothing in training mode, random layers aside."""
+    if not piece().judges_alone or piece().takes:
+        pytest.skip("it is not judged in one pass")
+    module = built(piece(), (1, 8, 8)).train()
+    for layer in module.modules():
+        if isinstance(layer, nn.Dropout | GaussianNoise):
+            layer.eval()
+    images = torch.rand(N, 1, 8, 8) * 2 - 1
+    apart = torch.cat([module(half).logits for half in images.split(N // 2)])
+    torch.testing.assert_close(module(images).logits, apart)
+
+
 def assert_every_parameter_learns(module: nn.Module) -> None:
     for name, parameter in module.named_parameters():
         assert parameter.grad is not None, name
@@ -140,7 +175,9 @@ def assert_every_parameter_learns(module: nn.Module) -> None:
 
 def assert_single_images_agree(module: nn.Module, z: Tensor) -> None:
     """In evaluation mode a picture does not depend on the rest of its batch."""
-    alone = torch.cat([module(row[None]) for row in z])
+    network, given = (module.network, module.given) if isinstance(module, Conditioned) else (module, {})
+    rows = [{name: values[i : i + 1] for name, values in given.items()} for i in range(len(z))]
+    alone = torch.cat([network(z[i : i + 1], **row) for i, row in enumerate(rows)])
     torch.testing.assert_close(alone, module(z), rtol=1e-4, atol=1e-5)
 
 
@@ -168,9 +205,18 @@ def assert_objective_keeps_its_laws(piece: type[Objective]) -> None:
     )
     assert (slope_real < 0).all(), "D gains by raising logits of reals"
     assert (slope_fake > 0).all(), "D gains by lowering logits of fakes"
-    (slope,) = torch.autograd.grad(objective.generator_loss(real, fake).sum(), fake.logits)
-    assert (slope < 0).all(), "G gains by raising logits of fakes"
+    if objective.generator_judges_real:
+        assert_generator_moves_toward_the_reals(objective, real, fake)
+    else:
+        (slope,) = torch.autograd.grad(objective.generator_loss(real, fake).sum(), fake.logits)
+        assert (slope < 0).all(), "G gains by raising logits of fakes"
     huge = Verdict(torch.full((N,), 1e4), real.features), Verdict(torch.full((N,), -1e4), fake.features)
+    if isinstance(objective, Supervised):
+        labels = torch.arange(N)
+        assert real.class_logits is not None
+        (slope,) = torch.autograd.grad(objective.labeled_loss(real, labels).sum(), real.class_logits)
+        assert (slope[labels, labels] < 0).all(), "D gains by raising the logit of the right class"
+    assert objective.at(Stream(0)) == objective.at(Stream(0)), "the random choices of a place are always the same"
     assert objective.discriminator_loss(*huge).isfinite().all()
     assert objective.generator_loss(*huge[::-1]).isfinite().all()
     if isinstance(objective, SeparableObjective):
@@ -181,11 +227,40 @@ def assert_objective_keeps_its_laws(piece: type[Objective]) -> None:
         assert ((believed > 0) & (believed < 1)).all()
 
 
+def assert_generator_moves_toward_the_reals(objective: Objective, real: Verdict, fake: Verdict) -> None:
+    """A small step of the fakes' features or logits downhill lowers G's loss, which is 0 on equal verdicts."""
+    loss = objective.generator_loss(real, fake).mean()
+    assert fake.features is not None
+    slopes = torch.autograd.grad(loss, (fake.logits, fake.features), allow_unused=True)
+    moved = [
+        part if slope is None else part - 1e-2 * slope
+        for part, slope in zip((fake.logits, fake.features), slopes, strict=True)
+    ]
+    assert objective.generator_loss(real, Verdict(moved[0], moved[1])).mean() < loss
+
+
 @pytest.mark.parametrize("piece", each(Regularizer))
 def test_regularizer(piece: type[Regularizer]) -> None:
     regularizer = piece()
-    assert isinstance(regularizer, DiscriminatorPenalty | Projection), "it does something"
+    doing = DiscriminatorPenalty | ParameterPenalty | Projection | Reparametrization
+    assert isinstance(regularizer, doing), "it does something"
     judge = linear_judge(torch.full((1, 4, 4), 0.7))
+    if isinstance(regularizer, ParameterPenalty):
+        memory = regularizer.memory(judge)
+        assert regularizer.parameter_penalty(judge, memory) == 0, "the past begins with the present"
+        nn.init.zeros_(judge.slope)
+        cost = regularizer.parameter_penalty(judge, memory)
+        assert cost > 0
+        cost.backward()
+        assert_every_parameter_learns(judge)
+        before = {name: value.clone() for name, value in memory.state_dict().items()}
+        regularizer.update(judge, memory)
+        assert any(not torch.equal(before[name], value) for name, value in memory.state_dict().items())
+    if isinstance(regularizer, Reparametrization):
+        network = nn.Sequential(nn.Conv2d(1, 3, 3), nn.Flatten(), nn.Linear(12, 1))
+        regularizer.attach(network)
+        network(torch.randn(N, 1, 4, 4)).sum().backward()
+        assert_every_parameter_learns(network)
     if isinstance(regularizer, DiscriminatorPenalty):
         real, fake = Batch(torch.randn(N, 1, 4, 4)), torch.randn(N, 1, 4, 4)
         cost = regularizer.discriminator_penalty(judge, real, fake, Stream(0))

@@ -192,7 +192,7 @@ def test_a_sample_does_not_depend_on_how_many_are_drawn() -> None:
 
 def test_best_of_keeps_what_d_finds_most_real() -> None:
     generator, latents, stream = Flat(), NormalLatents(dim=3), Stream(4)
-    best = sample_best(generator, Tone(), latents, 7, 20, stream)
+    best = sample_best((generator, Tone()), latents, 7, 20, stream)
     tones = sample(generator, latents, 7 * 20, stream)[:, 0, 0, 0].sort(descending=True).values
     assert best[:, 0, 0, 0].tolist() == tones[:7].tolist()
 

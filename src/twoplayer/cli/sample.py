@@ -13,7 +13,10 @@ def sample(
     n: Annotated[int, typer.Option(help="How many pictures.")] = 25,
     seed: Annotated[int, typer.Option(help="Which pictures.")] = 0,
     best_of: Annotated[int, typer.Option(metavar="K", help="Draw K times as many, keep those D finds most real.")] = 1,
-    label: Annotated[str | None, typer.Option(metavar="L", help="The class, for a conditional run.")] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(metavar="L", help="A class of a conditional run, by name or id; more than once for several."),
+    ] = None,
     grid: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Write one tiled picture here.")] = None,
     out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Write single pictures here.")] = None,
 ) -> None:
@@ -23,16 +26,23 @@ def sample(
     from twoplayer.runs.grid import save_png, write_pictures
 
     trained = tp.load(run)
-    if label is not None:
-        raise UserError(f"{run} is unconditional: its generator takes no --label")
+    labels = [_class(text, trained.info.class_names) for text in label] if label else None
     if grid is not None and out is not None:
         raise UserError("say either --grid FILE.png or --out FOLDER")
     if out is not None:
-        write_pictures(trained.sample_blocks(n, seed, best_of), out)
+        write_pictures(trained.sample_blocks(n, seed, best_of, labels), out)
         typer.echo(str(out))
         return
     grid = grid or Path(f"{run.resolve().name}-seed-{seed}.png")
     if grid.suffix.lower() != ".png":
         raise UserError(f"--grid {grid}: the name has to end in .png")
-    save_png(trained.grid(n, seed, best_of), grid, {"run": run.name, "seed": seed, "best_of": best_of})
+    facts: dict[str, str | int | float] = {"run": run.name, "seed": seed, "best_of": best_of}
+    if label:
+        facts["labels"] = " ".join(label)
+    save_png(trained.grid(n, seed, best_of, labels), grid, facts)
     typer.echo(str(grid))
+
+
+def _class(text: str, names: tuple[str, ...]) -> str | int:
+    """A name, or the id that a number means where no class has that name."""
+    return int(text) if text not in names and text.isdecimal() else text

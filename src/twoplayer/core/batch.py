@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -15,10 +16,21 @@ class Batch:
     Attributes:
         images: [N, C, H, W], float in [-1, 1].
         labels: [N], int64 class ids; absent for unlabeled data.
+        condition: [N, ...], float; whatever else the images are conditioned on, for example a coarser image.
+        labeled: a second batch, of images whose labels D may learn from; only in semi-supervised training.
     """
 
     images: Tensor
     labels: Tensor | None = None
+    condition: Tensor | None = None
+    labeled: Batch | None = None
+
+    def given(self, names: Iterable[str]) -> dict[str, Tensor]:
+        """The keywords that a conditional network is called with."""
+        found = {name: getattr(self, name) for name in names}
+        missing = [name for name, value in found.items() if value is None]
+        assert not missing, f"the data has no {' and no '.join(missing)}"
+        return found
 
 
 def to_float(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import ClassVar, Literal, Protocol, Self, runtime_checkable
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -25,10 +25,23 @@ Judge = Callable[[Tensor], Verdict]
 """A discriminator: images [N, C, H, W] in [-1, 1] to a verdict."""
 
 
+Given = Literal["labels", "condition"]
+"""What a conditional network is told beside latents or images; the name of the keyword its module is called with."""
+
+
 class GeneratorNetwork(Component):
     """Hyper-parameters of a generator."""
 
     kind = "generator"
+
+    @property
+    def takes(self) -> tuple[Given, ...]:
+        """The keywords that the built module needs: `labels` int64 [N], `condition` float [N, ...]."""
+        return ()
+
+    def latents_for(self, image_shape: ImageShape) -> int | None:
+        """The only number of latents that such images can be made from; None where any number will do."""
+        return None
 
     @abstractmethod
     def build(self, latent_dim: int, image_shape: ImageShape, num_classes: int) -> nn.Module:
@@ -40,9 +53,36 @@ class DiscriminatorNetwork(Component):
 
     kind = "discriminator"
 
+    @property
+    def takes(self) -> tuple[Given, ...]:
+        """The keywords that the built module needs: `labels` int64 [N], `condition` float [N, ...]."""
+        return ()
+
+    @property
+    def judges_alone(self) -> bool:
+        """Whether, in training mode too, no image's verdict depends on the rest of its batch.
+
+        Then several batches may be judged in one pass, which is faster.
+        """
+        return False
+
     @abstractmethod
     def build(self, image_shape: ImageShape, num_classes: int) -> nn.Module:
         """A freshly initialized module: images [N, C, H, W] in [-1, 1] to a `Verdict`."""
+
+
+@runtime_checkable
+class NeedsPreparation(Protocol):
+    """A network that looks at typical inputs once, before training.
+
+    Attributes:
+        preparation_size: how many inputs it wants to see.
+    """
+
+    preparation_size: int
+
+    def prepare(self, inputs: Tensor) -> None:
+        """Set itself up from inputs: latents [M, latent_dim] for a generator, real images for a discriminator."""
 
 
 class Latents(Component):
@@ -62,6 +102,10 @@ class Objective(Component):
     kind = "objective"
     generator_judges_real: ClassVar[bool] = False
     """Whether `generator_loss` reads D's verdict on real images at D's present parameters."""
+
+    def at(self, stream: Stream) -> Self:
+        """The same game with the random choices of one update made; itself where it makes none."""
+        return self
 
     @abstractmethod
     def discriminator_loss(self, real: Verdict, fake: Verdict) -> Tensor:
@@ -85,6 +129,14 @@ class SeparableObjective(Objective):
 
     def discriminator_loss(self, real: Verdict, fake: Verdict) -> Tensor:
         return self.real_loss(real) + self.fake_loss(fake)
+
+
+@runtime_checkable
+class Supervised(Protocol):
+    """An objective that also teaches D the classes of the few images whose labels are known."""
+
+    def labeled_loss(self, verdict: Verdict, labels: Tensor) -> Tensor:
+        """D's loss on labeled images, [N]; labels: int64 [N]."""
 
 
 @runtime_checkable
@@ -117,6 +169,30 @@ class Projection(Protocol):
 
     def project(self, discriminator: nn.Module) -> None:
         """Change the parameters in place."""
+
+
+@runtime_checkable
+class ParameterPenalty(Protocol):
+    """A regularizer on the parameters of both players, with a memory that a checkpoint holds."""
+
+    name: str
+
+    def memory(self, network: nn.Module) -> nn.Module:
+        """What a player remembers, at its beginning."""
+
+    def parameter_penalty(self, network: nn.Module, memory: nn.Module) -> Tensor:
+        """The weighted penalty of a player, a scalar with a graph to its parameters."""
+
+    def update(self, network: nn.Module, memory: nn.Module) -> None:
+        """Remember the present parameters; called after each of the player's updates."""
+
+
+@runtime_checkable
+class Reparametrization(Protocol):
+    """A regularizer that changes how D computes its weights, once, before training."""
+
+    def attach(self, discriminator: nn.Module) -> None:
+        """Change the freshly built module in place."""
 
 
 class OptimizerRule(Component):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 from torch import Tensor
 
@@ -25,3 +27,11 @@ class Verdict:
         """The same answer, cut off from the graph that made it."""
         rest = (None if part is None else part.detach() for part in (self.features, self.class_logits))
         return Verdict(self.logits.detach(), *rest)
+
+    def split(self, sizes: Sequence[int]) -> list[Verdict]:
+        """The answers about the first sizes[0] images, the next sizes[1], ... as verdicts of their own."""
+        parts = (
+            repeat(None, len(sizes)) if part is None else part.split(list(sizes))
+            for part in (self.features, self.class_logits)
+        )
+        return [Verdict(*some) for some in zip(self.logits.split(list(sizes)), *parts, strict=True)]

@@ -9,8 +9,10 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from twoplayer.core.batch import to_float, to_uint8
 from twoplayer.core.errors import UserError
 from twoplayer.core.protocols import ImageShape
+from twoplayer.ops.pyramid import downsample
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,7 @@ class ImageData:
         split: "train", "test" or "all".
         labels: [N], int64; absent for unlabeled data.
         class_names: one name per class id; empty for unlabeled data.
+        conditions: [N, ...], float; whatever else each image is conditioned on.
     """
 
     images: Tensor
@@ -30,6 +33,7 @@ class ImageData:
     split: str = "all"
     labels: Tensor | None = None
     class_names: tuple[str, ...] = ()
+    conditions: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -47,11 +51,13 @@ class ImageData:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over shape, pixels and labels: the same content gives the same text anywhere."""
+        """SHA-256 over shape, pixels, labels and conditions: the same content gives the same text anywhere."""
         digest = hashlib.sha256(repr(tuple(self.images.shape)).encode())
         digest.update(self.images.contiguous().numpy().data)
         if self.labels is not None:
             digest.update(self.labels.contiguous().numpy().data)
+        if self.conditions is not None:
+            digest.update(self.conditions.contiguous().numpy().data)
         return digest.hexdigest()
 
     def resized(self, size: int | None, channels: int | None) -> ImageData:
@@ -65,6 +71,18 @@ class ImageData:
             images = _with_channels(images, channels)
         if size is not None and (size, size) != self.shape[1:]:
             images = _resize(_central_square(images), size)
+        return replace(self, images=images)
+
+    def halved(self, times: int) -> ImageData:
+        """The same data, each image blurred and halved `times` times as the Laplacian pyramid does.
+
+        Raises UserError when a halving finds images of a single pixel.
+        """
+        images = self.images
+        for _ in range(times):
+            if max(images.shape[-2:]) == 1:
+                raise UserError(f"data.halvings={times} is too many for {self.shape[2]}x{self.shape[1]} images")
+            images = torch.cat([to_uint8(downsample(to_float(chunk))) for chunk in torch.split(images, 4096)])
         return replace(self, images=images)
 
 

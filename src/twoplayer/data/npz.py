@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from tokenize import TokenError
 from typing import Literal, Self
@@ -19,7 +20,8 @@ MAX_CLASSES = 10_000
 
 
 class NpzSource(Source):
-    """`FILE.npz` with `images` uint8 [N, H, W], [N, H, W, C] or [N, C, H, W] (C is 1 or 3), optionally `labels` [N].
+    """`FILE.npz` with `images` uint8 [N, H, W], [N, H, W, C] or [N, C, H, W] (C is 1 or 3), optionally `labels` [N]
+    and `conditions` [N, ...], numbers that the images are conditioned on.
 
     The file is one set: it has no splits, every split is the whole.
     """
@@ -43,16 +45,28 @@ class NpzSource(Source):
         images = torch.from_numpy(_channels_first(arrays["images"], self.path))
         if images.numel() == 0:
             raise UserError(f"{self.path} has no images (their shape is {list(images.shape)})")
+        data = ImageData(images, self.text, conditions=_conditions(arrays, self.path)).resized(image_size, channels)
         if "labels" not in arrays:
-            return ImageData(images, self.text).resized(image_size, channels)
+            return data
         labels = arrays["labels"]
         if labels.shape != (len(images),) or not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0:
             raise UserError(f"{self.path}: 'labels' must be {len(images)} whole numbers from 0, not {labels.shape}")
         if labels.max() >= MAX_CLASSES:
             raise UserError(f"{self.path}: 'labels' are class ids from 0; {labels.max()} is too large for one")
         names = tuple(str(label) for label in range(int(labels.max()) + 1))
-        data = ImageData(images, self.text, "all", torch.from_numpy(labels.astype(np.int64)), names)
-        return data.resized(image_size, channels)
+        return replace(data, labels=torch.from_numpy(labels.astype(np.int64)), class_names=names)
+
+
+def _conditions(arrays: dict[str, np.ndarray], path: str) -> torch.Tensor | None:
+    found = arrays.get("conditions")
+    if found is None:
+        return None
+    if found.shape[:1] != arrays["images"].shape[:1] or not np.issubdtype(found.dtype, np.number):
+        raise UserError(f"{path}: 'conditions' must be numbers, one row per image, not {found.dtype} {found.shape}")
+    conditions = torch.from_numpy(found.astype(np.float32))
+    if found.ndim < 2 or not conditions.isfinite().all():
+        raise UserError(f"{path}: 'conditions' must be finite numbers of shape [N, ...]")
+    return conditions
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:

@@ -6,6 +6,8 @@ family is Radford, Metz and Chintala 2015, https://arxiv.org/abs/1511.06434.
 With the defaults and 28x28x1 images the generator (20 latents) has 817,824 parameters with its running statistics,
 804,832 trainable; the discriminator 1,040,385 and 1,039,489.
 
+Conditional players take the label as one-hot numbers beside the latents and as one plane per class beside the image.
+
 Deviations: none in the arithmetic. `batch_norm: false` is ours; it leaves the normalization out and gives the layers
 before it the bias that it made superfluous.
 """
@@ -14,15 +16,17 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from twoplayer.core.errors import UserError
-from twoplayer.core.protocols import DiscriminatorNetwork, GeneratorNetwork, ImageShape
+from twoplayer.core.protocols import DiscriminatorNetwork, GeneratorNetwork, Given, ImageShape
 from twoplayer.core.verdict import Verdict
 from twoplayer.ops.batch_norm import BatchNorm
 from twoplayer.ops.convolution import SameConv2d, SameConvTranspose2d, same_output_size
 from twoplayer.ops.initialization import glorot_uniform
+from twoplayer.ops.labels import label_planes, one_hot, require_classes
 
 
 class DcganGenerator(GeneratorNetwork):
@@ -35,6 +39,7 @@ class DcganGenerator(GeneratorNetwork):
         leaky_relu_slope: slope for negative inputs.
         batch_norm: normalize after every layer but the last.
         batch_norm_momentum: share of the new batch in the running statistics.
+        conditional: take labels.
     """
 
     name: Literal["dcgan"] = "dcgan"
@@ -44,9 +49,16 @@ class DcganGenerator(GeneratorNetwork):
     leaky_relu_slope: float = Field(0.3, ge=0.0, le=1.0)
     batch_norm: bool = True
     batch_norm_momentum: float = Field(0.01, gt=0.0, le=1.0)
+    conditional: bool = False
+
+    @property
+    def takes(self) -> tuple[Given, ...]:
+        return ("labels",) if self.conditional else ()
 
     def build(self, latent_dim: int, image_shape: ImageShape, num_classes: int) -> nn.Module:
-        return _Generator(self, latent_dim, image_shape)
+        if self.conditional:
+            require_classes(num_classes, "the generator")
+        return _Generator(self, latent_dim, image_shape, num_classes if self.conditional else 0)
 
 
 class DcganDiscriminator(DiscriminatorNetwork):
@@ -60,6 +72,7 @@ class DcganDiscriminator(DiscriminatorNetwork):
         dropout: probability of dropping a value after each stride-2 block.
         batch_norm: normalize after every layer but the last.
         batch_norm_momentum: share of the new batch in the running statistics.
+        conditional: take labels.
     """
 
     name: Literal["dcgan"] = "dcgan"
@@ -70,9 +83,20 @@ class DcganDiscriminator(DiscriminatorNetwork):
     dropout: float = Field(0.3, ge=0.0, lt=1.0)
     batch_norm: bool = True
     batch_norm_momentum: float = Field(0.01, gt=0.0, le=1.0)
+    conditional: bool = False
+
+    @property
+    def takes(self) -> tuple[Given, ...]:
+        return ("labels",) if self.conditional else ()
+
+    @property
+    def judges_alone(self) -> bool:
+        return not self.batch_norm
 
     def build(self, image_shape: ImageShape, num_classes: int) -> nn.Module:
-        return _Discriminator(self, image_shape)
+        if self.conditional:
+            require_classes(num_classes, "the discriminator")
+        return _Discriminator(self, image_shape, num_classes if self.conditional else 0)
 
 
 def halved_sizes(image_shape: ImageShape, n_blocks: int) -> list[tuple[int, int]]:
@@ -90,14 +114,16 @@ def halved_sizes(image_shape: ImageShape, n_blocks: int) -> list[tuple[int, int]
 
 
 class _Generator(nn.Module):
-    def __init__(self, config: DcganGenerator, latent_dim: int, image_shape: ImageShape) -> None:
+    def __init__(self, config: DcganGenerator, latent_dim: int, image_shape: ImageShape, num_classes: int) -> None:
         super().__init__()
+        self.num_classes = num_classes
         sizes = halved_sizes(image_shape, config.n_blocks)[::-1]
         bias = not config.batch_norm
         channels = config.n_filters
         self.start_shape = (channels, *sizes[0])
         width = channels * sizes[0][0] * sizes[0][1]
-        self.project = nn.Sequential(nn.Linear(latent_dim, width, bias=bias), *_normalize_and_rectify(config, width))
+        project = nn.Linear(latent_dim + num_classes, width, bias=bias)
+        self.project = nn.Sequential(project, *_normalize_and_rectify(config, width))
         layers: list[nn.Module] = []
         for block, size in enumerate(sizes):
             filters = max(config.n_filters // 2**block, 1)
@@ -109,17 +135,20 @@ class _Generator(nn.Module):
         self.to_image = SameConvTranspose2d(channels, image_shape[0], config.kernel_size, 1, sizes[-1], bias=False)
         self.apply(glorot_uniform)
 
-    def forward(self, latents: Tensor) -> Tensor:
+    def forward(self, latents: Tensor, *, labels: Tensor | None = None) -> Tensor:
+        if labels is not None:
+            latents = torch.cat([latents, one_hot(labels, self.num_classes, latents)], 1)
         hidden: Tensor = self.project(latents).unflatten(1, self.start_shape)
         images: Tensor = self.to_image(self.blocks(hidden))
         return images.tanh()
 
 
 class _Discriminator(nn.Module):
-    def __init__(self, config: DcganDiscriminator, image_shape: ImageShape) -> None:
+    def __init__(self, config: DcganDiscriminator, image_shape: ImageShape, num_classes: int) -> None:
         super().__init__()
+        self.num_classes = num_classes
         channels = config.n_filters
-        layers: list[nn.Module] = [SameConv2d(image_shape[0], channels, config.kernel_size)]
+        layers: list[nn.Module] = [SameConv2d(image_shape[0] + num_classes, channels, config.kernel_size)]
         layers.extend(_normalize_and_rectify(config, channels))
         for _ in range(config.n_blocks):
             layers.append(SameConv2d(channels, channels * 2, config.kernel_size, stride=2))
@@ -130,7 +159,9 @@ class _Discriminator(nn.Module):
         self.to_logit = nn.Conv2d(channels, 1, halved_sizes(image_shape, config.n_blocks)[-1])
         self.apply(glorot_uniform)
 
-    def forward(self, images: Tensor) -> Verdict:
+    def forward(self, images: Tensor, *, labels: Tensor | None = None) -> Verdict:
+        if labels is not None:
+            images = torch.cat([images, label_planes(labels, self.num_classes, images)], 1)
         features: Tensor = self.blocks(images)
         return Verdict(logits=self.to_logit(features).flatten(), features=features.flatten(1))
 

@@ -4,6 +4,9 @@ Source: Goodfellow et al. 2014, https://arxiv.org/abs/1406.2661, section 5: hidd
 discriminator of hidden layers with dropout. The paper's D has maxout units (Goodfellow et al. 2013,
 https://arxiv.org/abs/1302.4389); here both players have leaky rectifiers.
 
+Conditional players take the label as one-hot numbers beside the latents and beside the pixels, as in Mirza and Osindero
+2014, https://arxiv.org/abs/1411.1784.
+
 Deviations: G ends in tanh, because images here are in [-1, 1]; the paper's sigmoid on [0, 1] is the same map rescaled.
 """
 
@@ -13,13 +16,15 @@ import math
 from itertools import pairwise
 from typing import Annotated, Literal
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from twoplayer.core.protocols import DiscriminatorNetwork, GeneratorNetwork, ImageShape
+from twoplayer.core.protocols import DiscriminatorNetwork, GeneratorNetwork, Given, ImageShape
 from twoplayer.core.verdict import Verdict
 from twoplayer.ops.batch_norm import BatchNorm
 from twoplayer.ops.initialization import glorot_uniform
+from twoplayer.ops.labels import one_hot, require_classes
 
 Units = Annotated[int, Field(ge=1, le=100_000)]
 Widths = Annotated[tuple[Units, ...], Field(strict=False, min_length=1, max_length=50)]
@@ -34,6 +39,7 @@ class MlpGenerator(GeneratorNetwork):
         leaky_relu_slope: slope for negative inputs; 0 is the plain rectifier.
         batch_norm: normalize after each hidden layer.
         batch_norm_momentum: share of the new batch in the running statistics.
+        conditional: take labels.
     """
 
     name: Literal["mlp"] = "mlp"
@@ -41,10 +47,21 @@ class MlpGenerator(GeneratorNetwork):
     leaky_relu_slope: float = Field(0.0, ge=0.0, le=1.0)
     batch_norm: bool = False
     batch_norm_momentum: float = Field(0.1, gt=0.0, le=1.0)
+    conditional: bool = False
+
+    @property
+    def takes(self) -> tuple[Given, ...]:
+        return ("labels",) if self.conditional else ()
 
     def build(self, latent_dim: int, image_shape: ImageShape, num_classes: int) -> nn.Module:
+        if not self.conditional:
+            return self._layers(latent_dim, image_shape)
+        require_classes(num_classes, "the generator")
+        return _LabeledGenerator(self._layers(latent_dim + num_classes, image_shape), num_classes)
+
+    def _layers(self, num_inputs: int, image_shape: ImageShape) -> nn.Module:
         layers: list[nn.Module] = []
-        for inputs, outputs in pairwise((latent_dim, *self.widths)):
+        for inputs, outputs in pairwise((num_inputs, *self.widths)):
             layers.append(nn.Linear(inputs, outputs, bias=not self.batch_norm))
             if self.batch_norm:
                 layers.append(BatchNorm(outputs, momentum=self.batch_norm_momentum))
@@ -60,26 +77,54 @@ class MlpDiscriminator(DiscriminatorNetwork):
         widths: units of each hidden layer.
         leaky_relu_slope: slope for negative inputs; 0 is the plain rectifier.
         dropout: probability of dropping a hidden value.
+        conditional: take labels.
     """
 
     name: Literal["mlp"] = "mlp"
     widths: Widths = (512, 256)
     leaky_relu_slope: float = Field(0.2, ge=0.0, le=1.0)
     dropout: float = Field(0.0, ge=0.0, lt=1.0)
+    conditional: bool = False
+
+    @property
+    def takes(self) -> tuple[Given, ...]:
+        return ("labels",) if self.conditional else ()
+
+    @property
+    def judges_alone(self) -> bool:
+        return True
 
     def build(self, image_shape: ImageShape, num_classes: int) -> nn.Module:
-        return _Discriminator(self, math.prod(image_shape)).apply(glorot_uniform)
+        if self.conditional:
+            require_classes(num_classes, "the discriminator")
+        classes = num_classes if self.conditional else 0
+        return _Discriminator(self, math.prod(image_shape), classes).apply(glorot_uniform)
+
+
+class _LabeledGenerator(nn.Module):
+    def __init__(self, layers: nn.Module, num_classes: int) -> None:
+        super().__init__()
+        self.layers = layers
+        self.num_classes = num_classes
+
+    def forward(self, latents: Tensor, *, labels: Tensor) -> Tensor:
+        images: Tensor = self.layers(torch.cat([latents, one_hot(labels, self.num_classes, latents)], 1))
+        return images
 
 
 class _Discriminator(nn.Module):
-    def __init__(self, config: MlpDiscriminator, num_pixels: int) -> None:
+    def __init__(self, config: MlpDiscriminator, num_pixels: int, num_classes: int) -> None:
         super().__init__()
-        layers: list[nn.Module] = [nn.Flatten()]
-        for inputs, outputs in pairwise((num_pixels, *config.widths)):
+        self.num_classes = num_classes
+        layers: list[nn.Module] = []
+        for inputs, outputs in pairwise((num_pixels + num_classes, *config.widths)):
             layers += [nn.Linear(inputs, outputs), nn.LeakyReLU(config.leaky_relu_slope), nn.Dropout(config.dropout)]
         self.hidden = nn.Sequential(*layers)
         self.to_logit = nn.Linear(config.widths[-1], 1)
 
-    def forward(self, images: Tensor) -> Verdict:
-        features: Tensor = self.hidden(images)
+    def forward(self, images: Tensor, *, labels: Tensor | None = None) -> Verdict:
+        values = images.flatten(1)
+        if labels is not None:
+            values = torch.cat([values, one_hot(labels, self.num_classes, values)], 1)
+        features: Tensor = self.hidden(values)
         return Verdict(self.to_logit(features).flatten(), features)

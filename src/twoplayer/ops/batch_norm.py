@@ -18,17 +18,29 @@ class BatchNorm(nn.Module):
         num_channels: C.
         epsilon: added to the variance.
         momentum: share of the new batch in the running statistics (Keras calls 1 minus this `momentum`).
+        scale: learn a factor per channel.
+        shift: learn a summand per channel.
     """
 
     running_mean: Tensor
     running_variance: Tensor
+    weight: nn.Parameter | None
+    bias: nn.Parameter | None
 
-    def __init__(self, num_channels: int, epsilon: float = 1e-3, momentum: float = 0.01) -> None:
+    def __init__(
+        self,
+        num_channels: int,
+        epsilon: float = 1e-3,
+        momentum: float = 0.01,
+        *,
+        scale: bool = True,
+        shift: bool = True,
+    ) -> None:
         super().__init__()
         self.epsilon = epsilon
         self.momentum = momentum
-        self.weight = nn.Parameter(torch.ones(num_channels))
-        self.bias = nn.Parameter(torch.zeros(num_channels))
+        self.register_parameter("weight", nn.Parameter(torch.ones(num_channels)) if scale else None)
+        self.register_parameter("bias", nn.Parameter(torch.zeros(num_channels)) if shift else None)
         self.register_buffer("running_mean", torch.zeros(num_channels))
         self.register_buffer("running_variance", torch.ones(num_channels))
 

@@ -38,7 +38,7 @@ class Adam(OptimizerRule):
 
     def build(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
         rule = AdamEpsilonHat if self.epsilon_hat else torch.optim.Adam
-        return rule(list(parameters), self.learning_rate, (self.beta1, self.beta2), self.epsilon)
+        return rule(list(parameters), self.learning_rate, (self.beta1, self.beta2), self.epsilon, fused=True)
 
 
 class AdamEpsilonHat(torch.optim.Adam):

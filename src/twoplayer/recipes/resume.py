@@ -9,7 +9,7 @@ from twoplayer.core.errors import UserError
 from twoplayer.recipes.load import Override, check, load_recipe, merge, read_recipe
 from twoplayer.recipes.schema import Recipe
 
-LENGTH = ("steps", "epochs")
+LENGTH = ("steps", "epochs", "stop")
 LOGGING = ("log_every", "sample_every", "checkpoint_every", "keep_checkpoints")
 
 
@@ -33,8 +33,9 @@ def resumed_recipe(config: str, recipe: str | None, changes: list[Override]) -> 
         return asked
     said = {path[0] for path, _ in changes}
     kept = {key: value for key, value in plain(own).items() if key in LOGGING and key not in said}
-    length = own if not said & set(LENGTH) else asked
-    kept |= {key: getattr(length, key) for key in LENGTH}
+    length = own if not said & {"steps", "epochs"} else asked
+    kept |= {key: getattr(length, key) for key in ("steps", "epochs")}
+    kept["stop"] = asked.stop if "stop" in said else own.stop
     return asked.model_copy(update=kept)
 
 
@@ -48,6 +49,16 @@ def core(recipe: Recipe) -> dict[str, Any]:
     kept = {key: value for key, value in plain(recipe).items() if key not in LENGTH + LOGGING}
     kept["data"] = {key: value for key, value in kept["data"].items() if key != "source"}
     return kept
+
+
+def completed(begun_with: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
+    """What `core` kept of an earlier recipe, with what it left out taken from the present one.
+
+    Checking it gives keys that are newer than the run their defaults, so that an upgrade does not end a run.
+    """
+    present = plain(recipe)
+    left_out = {key: present[key] for key in LENGTH + LOGGING if key in present}
+    return left_out | begun_with | {"data": {"source": present["data"]["source"]} | begun_with["data"]}
 
 
 def require_same(own: Mapping[str, Any], asked: Mapping[str, Any], consequence: str) -> None:

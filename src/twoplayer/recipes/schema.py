@@ -44,6 +44,9 @@ class DataOptions(Settings):
         image_size: pixels a side; left out, the images' own size.
         channels: 1 or 3; left out, the images' own.
         flip: mirror each image left to right with probability 0.5.
+        halvings: how often every image is blurred and halved, as the levels of a Laplacian pyramid are.
+        condition_on_coarse: the players are told each image's own low-pass version, which the next halving would leave.
+        labeled_per_class: semi-supervised training: images of each class whose labels D may learn from.
     """
 
     source: str = Field(min_length=1)
@@ -51,6 +54,9 @@ class DataOptions(Settings):
     image_size: int | None = Field(None, ge=1, le=4096)
     channels: Literal[1, 3] | None = None
     flip: bool = False
+    halvings: int = Field(0, ge=0, le=12)
+    condition_on_coarse: bool = False
+    labeled_per_class: int | None = Field(None, ge=1)
 
 
 class Simultaneous(Settings):
@@ -77,6 +83,30 @@ class Alternating(Settings):
 Play = Simultaneous | Alternating
 
 
+class Goal(Settings):
+    """End the run when a figure of the log reaches a target; either `below` or `above`.
+
+    Attributes:
+        metric: a key of the metrics log, for example "loss/discriminator".
+        below: the run ends when the figure is at most this.
+        above: the run ends when the figure is at least this.
+    """
+
+    metric: str = Field(min_length=1)
+    below: float | None = None
+    above: float | None = None
+
+    @model_validator(mode="after")
+    def _one_side(self) -> Self:
+        if (self.below is None) == (self.above is None):
+            raise ValueError("say either stop.below or stop.above")
+        return self
+
+    def reached(self, figure: float) -> bool:
+        """Whether a figure is at or beyond the target."""
+        return figure <= self.below if self.below is not None else figure >= (self.above or 0.0)
+
+
 class Optimizers(Settings):
     """The update rule of each player."""
 
@@ -85,7 +115,7 @@ class Optimizers(Settings):
 
 
 class Average(Settings):
-    """Exponential moving average of G's weights and running statistics, used for every picture and snapshot.
+    """Exponential moving average of a player's weights and running statistics, used for pictures, classes, snapshots.
 
     Attributes:
         half_life_kimg: thousands of real images after which a weight's share in the average has halved.
@@ -103,6 +133,7 @@ class Recipe(Settings):
         steps: generator updates; either this or `epochs`.
         epochs: passes over the data; either this or `steps`.
         batch_size: real images per D update.
+        stop: a goal that ends the run before its last step.
         seed: of every random stream.
         log_every: steps per line of the metrics log.
         sample_every: steps between grids (one is also made at the end of each epoch).
@@ -115,6 +146,7 @@ class Recipe(Settings):
     title: str = ""
     steps: int | None = Field(None, ge=1)
     epochs: int | None = Field(None, ge=1)
+    stop: Goal | None = None
     batch_size: int = Field(ge=1)
     seed: int = Field(0, ge=0, lt=2**63)
     log_every: int = Field(ge=1)
@@ -131,6 +163,7 @@ class Recipe(Settings):
     play: Annotated[Play, Field(discriminator="name")]
     optimizers: Optimizers
     average: Average | None = None
+    discriminator_average: Average | None = None
     precision: Literal["fp32"] = "fp32"
 
     @model_validator(mode="after")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
@@ -20,10 +20,17 @@ TILE_PIXELS = 64
 
 GAP_PIXELS = 6
 GAP_TONE = 128
+TITLE_PIXELS = 16
 
 
-def tile(images: Tensor, columns: int | None = None) -> Image.Image:
-    """A grid of uint8 images [N, C, H, W], C 1 or 3, row by row; as square as possible without `columns`."""
+def tile(images: Tensor, columns: int | None = None, titles: Sequence[str] = ()) -> Image.Image:
+    """A grid of uint8 images [N, C, H, W], C 1 or 3, row by row.
+
+    Args:
+        images: the pictures.
+        columns: how many stand side by side; as square as possible when left out.
+        titles: what stands above each column.
+    """
     factor = max(TILE_PIXELS // images.shape[-1], 1)
     tiles = images.cpu().repeat_interleave(factor, -2).repeat_interleave(factor, -1).permute(0, 2, 3, 1).numpy()
     n, height, width, channels = tiles.shape
@@ -34,7 +41,22 @@ def tile(images: Tensor, columns: int | None = None) -> Image.Image:
     for index, pixels in enumerate(tiles):
         top, left = index // columns * step_down + GAP_PIXELS, index % columns * step_right + GAP_PIXELS
         canvas[top : top + height, left : left + width] = pixels
-    return to_picture(canvas)
+    return _titled(to_picture(canvas), titles, step_right)
+
+
+def _titled(grid: Image.Image, titles: Sequence[str], step_right: int) -> Image.Image:
+    if not titles:
+        return grid
+    font = ImageFont.load_default(TITLE_PIXELS)
+    taller = Image.new(grid.mode, (grid.width, grid.height + TITLE_PIXELS + GAP_PIXELS), (255,) * len(grid.getbands()))
+    taller.paste(grid, (0, TITLE_PIXELS + GAP_PIXELS))
+    draw = ImageDraw.Draw(taller)
+    for column, title in enumerate(titles):
+        while title and font.getlength(title) > step_right:
+            title = title[:-1]
+        place = (GAP_PIXELS / 2 + (column + 0.5) * step_right, GAP_PIXELS / 2)
+        draw.text(place, title, font=font, fill=(0,) * len(grid.getbands()), anchor="mt")
+    return taller
 
 
 def to_picture(pixels: np.ndarray) -> Image.Image:

@@ -6,7 +6,7 @@ batch sizes, and some random streams other numbers for other lengths. So 25 pict
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -19,40 +19,75 @@ from twoplayer.core.rng import Stream
 BLOCK = 64
 
 
+NOTHING: Mapping[str, Tensor] = {}
+
+
 @torch.no_grad()
-def sample_blocks(generator: nn.Module, latents: Latents, n: int, stream: Stream) -> Iterator[Tensor]:
-    """n pictures in evaluation mode, uint8 [up to BLOCK, C, H, W] at a time, on the CPU."""
+def sample_blocks(
+    generator: nn.Module, latents: Latents, n: int, stream: Stream, given: Mapping[str, Tensor] = NOTHING
+) -> Iterator[Tensor]:
+    """n pictures in evaluation mode, uint8 [up to BLOCK, C, H, W] at a time, on the CPU.
+
+    Args:
+        generator: latents [N, latent_dim] to images in [-1, 1].
+        latents: how z is distributed.
+        n: how many.
+        stream: where the latents are drawn.
+        given: what a conditional generator is told, [n, ...] each.
+    """
     like = next(generator.parameters())
     for start in range(0, n, BLOCK):
         z = latents.draw(BLOCK, stream.child(start // BLOCK), like)
         with mode(generator, training=False):
-            images = to_uint8(generator(z)).cpu()
+            images = to_uint8(generator(z, **_block(given, start, like.device))).cpu()
         yield images[: n - start]
 
 
-def sample(generator: nn.Module, latents: Latents, n: int, stream: Stream) -> Tensor:
+def _block(given: Mapping[str, Tensor], start: int, device: torch.device) -> dict[str, Tensor]:
+    """BLOCK rows from `start`; the last one stands in for those beyond the end."""
+    rows = torch.arange(start, start + BLOCK)
+    return {name: values[rows.clamp_max(len(values) - 1)].to(device) for name, values in given.items()}
+
+
+def sample(
+    generator: nn.Module, latents: Latents, n: int, stream: Stream, given: Mapping[str, Tensor] = NOTHING
+) -> Tensor:
     """n pictures in evaluation mode, uint8 [n, C, H, W]."""
-    return torch.cat(list(sample_blocks(generator, latents, n, stream)))
+    return torch.cat(list(sample_blocks(generator, latents, n, stream, given)))
 
 
 @torch.no_grad()
 def sample_best(
-    generator: nn.Module, discriminator: nn.Module, latents: Latents, n: int, best_of: int, stream: Stream
+    players: tuple[nn.Module, nn.Module],
+    latents: Latents,
+    n: int,
+    best_of: int,
+    stream: Stream,
+    given: tuple[Mapping[str, Tensor], Mapping[str, Tensor]] = (NOTHING, NOTHING),
 ) -> Tensor:
     """The n of n * best_of pictures that D finds most real, best first: uint8 [n, C, H, W].
 
     Source: the "nice" mode of the reading list's tanh GAN. D judges the pictures as stored, rounded to bytes.
+
+    Args:
+        players: generator and discriminator.
+        latents: how z is distributed.
+        n: how many to keep.
+        best_of: how many to draw for each that is kept.
+        stream: where the latents are drawn.
+        given: what each player is told, one row that holds for all pictures.
     """
+    generator, discriminator = players
     kept: Tensor | None = None
     marks = torch.empty(0)
     like = next(discriminator.parameters())
-    for images in sample_blocks(generator, latents, n * best_of, stream):
+    for images in sample_blocks(generator, latents, n * best_of, stream, given[0]):
         block = torch.zeros((BLOCK, *images.shape[1:]), dtype=torch.uint8)
         block[: len(images)] = images
         with mode(discriminator, training=False):
-            logits = discriminator(to_float(block.to(like.device), like.dtype)).logits[: len(images)].float().cpu()
+            verdict = discriminator(to_float(block.to(like.device), like.dtype), **_block(given[1], 0, like.device))
         kept = images if kept is None else torch.cat([kept, images])
-        marks = torch.cat([marks, logits])
+        marks = torch.cat([marks, verdict.logits[: len(images)].float().cpu()])
         order = marks.argsort(descending=True, stable=True)[:n]
         kept, marks = kept[order], marks[order]
     assert kept is not None, "n and best_of are at least 1"

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Protocol
 
+from torch import Tensor
+
 from twoplayer.core.errors import Diverged, TrainingStopped
 from twoplayer.core.rng import Stream
 from twoplayer.core.stop import StopRequest
@@ -14,7 +16,7 @@ from twoplayer.data.batches import Batches
 from twoplayer.recipes.schema import Recipe
 from twoplayer.training.play import play_step
 from twoplayer.training.state import TrainingState
-from twoplayer.training.step import Report, first_not_finite
+from twoplayer.training.step import first_not_finite
 
 
 class Observer(Protocol):
@@ -23,8 +25,8 @@ class Observer(Protocol):
     def on_step(self, state: TrainingState) -> None:
         """After every step; has to be cheap."""
 
-    def on_log(self, state: TrainingState) -> None:
-        """At the end of a log interval, before the meters are reset."""
+    def on_log(self, state: TrainingState) -> bool:
+        """At the end of a log interval, before the meters are reset; whether the run's goal is reached."""
 
     def on_sample(self, state: TrainingState, epoch_ended: int | None) -> None:
         """Pictures are due; `epoch_ended` is the number of the epoch that this step completed."""
@@ -62,6 +64,11 @@ class Schedule:
             checkpoint_every=recipe.checkpoint_every,
         )
 
+    @property
+    def intervals(self) -> tuple[int, ...]:
+        """Steps between lines of the log, grids, checkpoints."""
+        return self.log_every, self.sample_every, self.checkpoint_every
+
     def due(self, step: int, every: int) -> bool:
         """Whether something with this interval is due after a step; everything is due after the last."""
         return step % every == 0 or step == self.steps
@@ -88,13 +95,14 @@ def train(
     stream = Stream(recipe.seed).child("train")
     begun, seconds_before = time.monotonic(), state.seconds
     with stop.deferring():
-        while state.step < schedule.steps:
+        while state.step < schedule.steps and not state.has_reached(recipe.stop):
             if stop.requested:
+                _require_finite(state.step, state.named_tensors())
                 observer.on_checkpoint(state, scheduled=False)
                 raise TrainingStopped(f"stopped after step {state.step}")
             _one_step(state, recipe, batches, stream)
             state.seconds = seconds_before + time.monotonic() - begun
-            _tell(state, schedule, observer)
+            _tell(state, recipe, schedule, observer)
 
 
 def _one_step(state: TrainingState, recipe: Recipe, batches: Batches, stream: Stream) -> None:
@@ -103,26 +111,30 @@ def _one_step(state: TrainingState, recipe: Recipe, batches: Batches, stream: St
     place = stream.child(state.step + 1)
     place.child("layers").seed_torch()
     report = play_step(recipe.play, state.game, lambda: batches[next(numbers)], place)
-    if state.average is not None:
-        state.average.update_parameters(state.game.generator.network)
-    _require_finite(state, report)
+    state.update_averages()
     state.step += 1
+    _require_finite(state.step, [*report.items(), *state.gradients()])
     state.meters.add(report, time.monotonic() - begun)
 
 
-def _require_finite(state: TrainingState, report: Report) -> None:
-    culprit = first_not_finite([*report.items(), *state.named_tensors()])
+def _require_finite(step: int, named: list[tuple[str, Tensor]]) -> None:
+    culprit = first_not_finite(named)
     if culprit is not None:
-        raise Diverged(state.step + 1, culprit)
+        raise Diverged(step, culprit)
 
 
-def _tell(state: TrainingState, schedule: Schedule, observer: Observer) -> None:
+def _tell(state: TrainingState, recipe: Recipe, schedule: Schedule, observer: Observer) -> None:
     observer.on_step(state)
+    due = [schedule.due(state.step, every) for every in schedule.intervals]
+    if any(due):  # weights that finite gradients made infinite show in the next loss; here they must not be saved
+        _require_finite(state.step, state.named_tensors())
+    ended = False
     if schedule.due(state.step, schedule.log_every):
-        observer.on_log(state)
+        if observer.on_log(state):
+            ended, state.goal = True, recipe.stop
         state.meters.reset()
     epoch_ended = schedule.epoch_ended(state.step)
-    if epoch_ended is not None or schedule.due(state.step, schedule.sample_every):
+    if ended or epoch_ended is not None or schedule.due(state.step, schedule.sample_every):
         observer.on_sample(state, epoch_ended)
-    if schedule.due(state.step, schedule.checkpoint_every):
+    if ended or schedule.due(state.step, schedule.checkpoint_every):
         observer.on_checkpoint(state, scheduled=True)

@@ -24,11 +24,9 @@ NextBatch = Callable[[], Batch]
 def play_simultaneous(game: Game, next_batch: NextBatch, stream: Stream) -> Report:
     """Both gradients at the same parameters, from one fake batch; then both updates."""
     real = next_batch()
-    fake = game.draw_fakes(len(real.images), stream, like=real.images)
-    judge = game.discriminator.network
-    on_real, on_fake = judge(real.images), judge(fake)
-    loss_d, report = discriminator_loss(game, on_real, on_fake, real, fake, stream)
-    loss_g, report_g = generator_loss(game, on_real, on_fake)
+    fake = game.draw_fakes(real, stream)
+    loss_d, verdicts, report = discriminator_loss(game, real, fake, stream)
+    loss_g, report_g = generator_loss(game, *verdicts)
     game.generator.differentiate(loss_g, keep_graph=True)
     game.discriminator.differentiate(loss_d)
     update_discriminator(game)
@@ -38,20 +36,20 @@ def play_simultaneous(game: Game, next_batch: NextBatch, stream: Stream) -> Repo
 
 def play_alternating(game: Game, next_batch: NextBatch, stream: Stream, discriminator_steps: int = 1) -> Report:
     """`discriminator_steps` updates of D, each on fresh reals and fakes; then one of G against the new D."""
-    judge = game.discriminator.network
     for turn in range(discriminator_steps):
         turn_stream = stream.child("discriminator", turn)
         real = next_batch()
         with torch.no_grad():
-            fake = game.draw_fakes(len(real.images), turn_stream, like=real.images)
-        on_real, on_fake = judge(real.images), judge(fake)
-        loss_d, report = discriminator_loss(game, on_real, on_fake, real, fake, turn_stream)
+            fake = game.draw_fakes(real, turn_stream)
+        loss_d, (on_real, _), report = discriminator_loss(game, real, fake, turn_stream)
         game.discriminator.differentiate(loss_d)
         update_discriminator(game)
-    fake = game.draw_fakes(len(real.images), stream.child("generator"), like=real.images)
+    fake = game.draw_fakes(real, stream.child("generator"))
     if game.objective.generator_judges_real:
-        on_real = judge(real.images)
-    loss_g, report_g = generator_loss(game, on_real.detach(), judge(fake))
+        with torch.no_grad():
+            (on_real,) = game.judge(real, real.images)
+    (on_fake,) = game.judge(real, fake)
+    loss_g, report_g = generator_loss(game, on_real.detach(), on_fake)
     game.generator.differentiate(loss_g)
     update_generator(game)
     return report | report_g

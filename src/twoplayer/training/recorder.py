@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
-from torch import nn
+from torch import Tensor, nn
 
+from twoplayer.core.errors import UserError
 from twoplayer.core.rng import Stream
 from twoplayer.recipes.resume import core
 from twoplayer.recipes.schema import Recipe
@@ -32,6 +33,8 @@ class Recorder:
         info: facts for the snapshot; step and kimg are filled in.
         progress: where progress is shown.
         judge: the in-training figure of a generator, lower is better; decides which checkpoint is best.
+        given: what a conditional generator is told for the grid, one row per picture.
+        titles: what stands above the columns of the grid.
     """
 
     folder: RunFolder
@@ -40,22 +43,33 @@ class Recorder:
     info: SnapshotInfo
     progress: Progress
     judge: Callable[[nn.Module], float]
+    given: Mapping[str, Tensor] = field(default_factory=dict)
+    titles: tuple[str, ...] = ()
 
     def on_step(self, state: TrainingState) -> None:
         self.progress.advance(state.step)
 
-    def on_log(self, state: TrainingState) -> None:
+    def on_log(self, state: TrainingState) -> bool:
         row = self.row(state)
         append_row(self.folder.metrics, row)
         self.progress.figures(row)
+        goal = self.recipe.stop
+        if goal is None:
+            return False
+        figure = row.get(goal.metric)
+        if figure is None:
+            known = ", ".join(key for key, value in row.items() if value is not None)
+            raise UserError(f"stop.metric={goal.metric} is not in the log of this game (it has: {known})")
+        return goal.reached(figure)
 
     def on_sample(self, state: TrainingState, epoch_ended: int | None) -> None:
         stream = Stream(self.recipe.seed).child("grid")
-        images = sample(state.generator_for_use, self.recipe.latents, self.recipe.grid_images, stream)
+        n = self.recipe.grid_images
+        images = sample(state.generator_for_use, self.recipe.latents, n, stream, self.given)
         facts: dict[str, str | int | float] = {"step": state.step}
         if epoch_ended is not None:
             facts["epoch_ended"] = epoch_ended
-        save_png(tile(images), self.folder.sample_grid(state.step), facts)
+        save_png(tile(images, len(self.titles) or None, self.titles), self.folder.sample_grid(state.step), facts)
 
     def on_checkpoint(self, state: TrainingState, *, scheduled: bool) -> None:
         if scheduled:

@@ -13,8 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from twoplayer.core.protocols import NeedsPreparation, ParameterPenalty, Reparametrization
 from twoplayer.core.rng import Stream
-from twoplayer.recipes.schema import Recipe
+from twoplayer.data.batches import Batches
+from twoplayer.recipes.schema import Average, Goal, Recipe
 from twoplayer.training.ema import averaged
 from twoplayer.training.step import Game, Player, Report
 
@@ -57,19 +59,28 @@ class TrainingState:
     """The players, what updates them, and how far they are.
 
     Attributes:
+        average: the average of G, where the recipe keeps one.
+        discriminator_average: the average of D, where the recipe keeps one.
         step: generator updates done.
         seconds: time spent in training so far, all sessions together.
         best_step: the checkpoint with the lowest in-training figure, 0 before there is one.
         best_figure: that figure.
+        goal: the goal that was reached, if one was.
     """
 
     game: Game
     average: AveragedModel | None
+    discriminator_average: AveragedModel | None = None
     meters: Meters = field(default_factory=Meters)
     step: int = 0
     seconds: float = 0.0
     best_step: int = 0
     best_figure: float = float("inf")
+    goal: Goal | None = None
+
+    def has_reached(self, goal: Goal | None) -> bool:
+        """Whether the run has ended because of this goal."""
+        return goal is not None and self.goal == goal
 
     @property
     def generator_for_use(self) -> nn.Module:
@@ -79,30 +90,57 @@ class TrainingState:
         module: nn.Module = self.average.module
         return module
 
+    @property
+    def discriminator_for_use(self) -> nn.Module:
+        """The averaged discriminator where the recipe keeps an average, else the discriminator."""
+        if self.discriminator_average is None:
+            return self.game.discriminator.network
+        module: nn.Module = self.discriminator_average.module
+        return module
+
+    def update_averages(self) -> None:
+        """Take the present weights into the averages."""
+        for average, player in self._averages():
+            average.update_parameters(player.network)
+
+    def gradients(self) -> list[tuple[str, Tensor]]:
+        """The gradients of the last step, by a name that a person understands."""
+        return [
+            (f"{role}.{name} (gradient)", parameter.grad)
+            for role, player in self._players().items()
+            for name, parameter in player.network.named_parameters()
+            if parameter.grad is not None
+        ]
+
     def named_tensors(self) -> list[tuple[str, Tensor]]:
-        """Weights, their gradients and averages, by a name that a person understands."""
-        named = []
+        """Weights, statistics and averages, by a name that a person understands."""
+        named: list[tuple[str, Tensor]] = []
         for role, player in self._players().items():
-            for name, parameter in player.network.named_parameters():
-                named.append((f"{role}.{name} (weight)", parameter.detach()))
-                if parameter.grad is not None:
-                    named.append((f"{role}.{name} (gradient)", parameter.grad))
+            named += [(f"{role}.{name} (weight)", value.detach()) for name, value in player.network.named_parameters()]
             named += [(f"{role}.{name} (statistic)", buffer) for name, buffer in player.network.named_buffers()]
-        if self.average is not None:
-            named += [(f"average.{name}", value) for name, value in self.average.module.state_dict().items()]
+        for average, _ in self._averages():
+            named += [(f"average.{name}", value) for name, value in average.module.state_dict().items()]
         return [(name, tensor) for name, tensor in named if torch.is_floating_point(tensor)]
 
     def tree(self) -> Tree:
         """All of it as nested dictionaries of tensors and plain values."""
         players = {
-            role: {"network": player.network.state_dict(), "optimizer": player.optimizer.state_dict()}
+            role: {
+                "network": player.network.state_dict(),
+                "optimizer": player.optimizer.state_dict(),
+                "memories": {name: memory.state_dict() for name, memory in player.memories.items()},
+            }
             for role, player in self._players().items()
         }
         return players | {
             "average": {} if self.average is None else dict(self.average.state_dict()),
+            "discriminator_average": (
+                {} if self.discriminator_average is None else dict(self.discriminator_average.state_dict())
+            ),
             "meters": {"sums": dict(self.meters.sums), "steps": self.meters.steps, "seconds": self.meters.seconds},
             "step": self.step,
             "seconds": self.seconds,
+            "goal": None if self.goal is None else self.goal.model_dump(),
             "best": {"step": self.best_step, "figure": self.best_figure if self.best_step else None},
         }
 
@@ -111,16 +149,25 @@ class TrainingState:
         for role, player in self._players().items():
             player.network.load_state_dict(tree[role]["network"])
             player.optimizer.load_state_dict(tree[role]["optimizer"])
+            for name, memory in player.memories.items():
+                memory.load_state_dict(tree[role]["memories"][name])
         if self.average is not None:
             self.average.load_state_dict(tree["average"])
+        if self.discriminator_average is not None:
+            self.discriminator_average.load_state_dict(tree["discriminator_average"])
         meters = tree["meters"]
         self.meters = Meters(meters["sums"], meters["steps"], meters["seconds"])
         self.step, self.seconds = tree["step"], tree["seconds"]
+        self.goal = Goal.model_validate(tree["goal"]) if tree.get("goal") else None
         self.best_step = tree["best"]["step"]
         self.best_figure = tree["best"]["figure"] if self.best_step else float("inf")
 
     def _players(self) -> dict[str, Player]:
         return {"generator": self.game.generator, "discriminator": self.game.discriminator}
+
+    def _averages(self) -> list[tuple[AveragedModel, Player]]:
+        kept = ((self.average, self.game.generator), (self.discriminator_average, self.game.discriminator))
+        return [(average, player) for average, player in kept if average is not None]
 
 
 def new_state(
@@ -132,19 +179,61 @@ def new_state(
         lambda: recipe.generator.build(recipe.latents.dim, image_shape, num_classes), stream.child("generator"), device
     )
     discriminator = _initialized(
-        lambda: recipe.discriminator.build(image_shape, num_classes), stream.child("discriminator"), device
+        lambda: _discriminator(recipe, image_shape, num_classes), stream.child("discriminator"), device
     )
+    rules = recipe.optimizers
+    remembering = [rule for rule in recipe.regularizers if isinstance(rule, ParameterPenalty)]
     game = Game(
-        generator=Player(generator, recipe.optimizers.generator.build(generator.parameters())),
-        discriminator=Player(discriminator, recipe.optimizers.discriminator.build(discriminator.parameters())),
+        generator=Player(
+            generator,
+            rules.generator.build(generator.parameters()),
+            recipe.generator.takes,
+            memories={rule.name: rule.memory(generator) for rule in remembering},
+        ),
+        discriminator=Player(
+            discriminator,
+            rules.discriminator.build(discriminator.parameters()),
+            recipe.discriminator.takes,
+            recipe.discriminator.judges_alone,
+            {rule.name: rule.memory(discriminator) for rule in remembering},
+        ),
         objective=recipe.objective,
         regularizers=recipe.regularizers,
         latents=recipe.latents,
     )
-    if recipe.average is None:
-        return TrainingState(game, None)
     images_per_step = recipe.batch_size * recipe.play.discriminator_steps
-    return TrainingState(game, averaged(generator, recipe.average.half_life_kimg, images_per_step))
+    return TrainingState(
+        game,
+        _average(generator, recipe.average, images_per_step),
+        _average(discriminator, recipe.discriminator_average, images_per_step),
+    )
+
+
+def _average(network: nn.Module, kept: Average | None, images_per_step: int) -> AveragedModel | None:
+    return None if kept is None else averaged(network, kept.half_life_kimg, images_per_step)
+
+
+def _discriminator(recipe: Recipe, image_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+    network = recipe.discriminator.build(image_shape, num_classes)
+    for rule in recipe.regularizers:
+        if isinstance(rule, Reparametrization):
+            rule.attach(network)
+    return network
+
+
+def prepare(state: TrainingState, recipe: Recipe, batches: Batches) -> None:
+    """Show each network that asks for it typical inputs: latents to G, real images to D. Once, before training."""
+    stream = Stream(recipe.seed).child("preparation")
+    like = batches.some(1, stream).images
+    for role, player in state._players().items():
+        network, place = player.network, stream.child(role)
+        if isinstance(network, NeedsPreparation):
+            n = network.preparation_size
+            is_generator = player is state.game.generator
+            inputs = recipe.latents.draw(n, place, like) if is_generator else batches.some(n, place).images
+            with torch.random.fork_rng(devices=[]):
+                place.child("layers").seed_torch()
+                network.prepare(inputs)
 
 
 def _initialized(build: Any, stream: Stream, device: torch.device) -> nn.Module:

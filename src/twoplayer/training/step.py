@@ -7,21 +7,25 @@ image; here their means are added, differentiated for one player's parameters, a
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from twoplayer.core.batch import Batch
+from twoplayer.core.conditioned import conditioned
 from twoplayer.core.protocols import (
     DiscriminatorPenalty,
+    Given,
     Latents,
     Objective,
+    ParameterPenalty,
     Probabilistic,
     Projection,
     Regularizer,
     SeparableObjective,
+    Supervised,
 )
 from twoplayer.core.rng import Stream
 from twoplayer.core.verdict import Verdict
@@ -32,10 +36,23 @@ Report = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Player:
-    """A network and what updates it."""
+    """A network and what updates it.
+
+    Attributes:
+        takes: what the network has to be told of a batch, beside images or latents.
+        judges_alone: D may be shown several batches in one pass.
+        memories: what regularizers remember of its parameters, by their name.
+    """
 
     network: nn.Module
     optimizer: Optimizer
+    takes: tuple[Given, ...] = ()
+    judges_alone: bool = False
+    memories: dict[str, nn.Module] = field(default_factory=dict)
+
+    def told(self, batch: Batch) -> nn.Module:
+        """The network with a batch's labels and conditions filled in."""
+        return conditioned(self.network, batch.given(self.takes))
 
     def parameters(self) -> list[nn.Parameter]:
         """What the optimizer changes."""
@@ -62,39 +79,73 @@ class Game:
         """The regularizers that add to D's loss."""
         return [rule for rule in self.regularizers if isinstance(rule, DiscriminatorPenalty)]
 
-    def draw_fakes(self, n: int, stream: Stream, like: Tensor) -> Tensor:
-        """n fresh fakes [n, C, H, W] with a graph to G's parameters."""
-        fakes: Tensor = self.generator.network(self.latents.draw(n, stream.child("latents"), like))
+    @property
+    def parameter_penalties(self) -> list[ParameterPenalty]:
+        """The regularizers that add to both players' losses."""
+        return [rule for rule in self.regularizers if isinstance(rule, ParameterPenalty)]
+
+    def draw_fakes(self, real: Batch, stream: Stream) -> Tensor:
+        """As many fresh fakes [N, C, H, W], of the same labels and conditions, with a graph to G's parameters."""
+        z = self.latents.draw(len(real.images), stream.child("latents"), real.images)
+        fakes: Tensor = self.generator.told(real)(z)
         return fakes
 
+    def judge(self, real: Batch, *batches: Tensor) -> list[Verdict]:
+        """D's verdicts on batches of as many images as `real`, of its labels and conditions."""
+        if self.discriminator.judges_alone and not self.discriminator.takes:
+            joined: Verdict = self.discriminator.network(torch.cat(batches))
+            return joined.split([len(images) for images in batches])
+        judge = self.discriminator.told(real)
+        return [judge(images) for images in batches]
 
-def discriminator_loss(
-    game: Game, on_real: Verdict, on_fake: Verdict, real: Batch, fake: Tensor, stream: Stream
-) -> tuple[Tensor, Report]:
-    """D's scalar loss with its penalties, and what is worth logging about it."""
-    loss = game.objective.discriminator_loss(on_real, on_fake).mean()
+
+def discriminator_loss(game: Game, real: Batch, fake: Tensor, stream: Stream) -> tuple[Tensor, list[Verdict], Report]:
+    """D's scalar loss with its penalties, its verdicts on reals and fakes, and what is worth logging about it."""
+    objective = game.objective.at(stream.child("objective"))
+    labeled = real.labeled if isinstance(objective, Supervised) else None
+    on_real, on_fake, *on_labeled = game.judge(real, real.images, fake, *([labeled.images] if labeled else []))
+    loss = objective.discriminator_loss(on_real, on_fake).mean()
     report: Report = {}
+    if isinstance(objective, Supervised) and labeled is not None:
+        assert labeled.labels is not None
+        cost = objective.labeled_loss(on_labeled[0], labeled.labels).mean()
+        report["loss/labeled"] = cost.detach()
+        loss = loss + cost
+    judge = game.discriminator.told(real)
     for penalty in game.penalties:
-        cost = penalty.discriminator_penalty(
-            game.discriminator.network, real, fake.detach(), stream.child("penalty", penalty.name)
-        ).mean()
+        place = stream.child("penalty", penalty.name)
+        cost = penalty.discriminator_penalty(judge, real, fake.detach(), place).mean()
         report[f"penalty/{penalty.name}"] = cost.detach()
         loss = loss + cost
+    loss = loss + _parameter_penalties(game, game.discriminator, "discriminator", report)
     report["loss/discriminator"] = loss.detach()
     with torch.no_grad():
-        report.update(_verdict_report(game.objective, on_real, on_fake))
-    return loss, report
+        report.update(_verdict_report(objective, on_real, on_fake))
+    return loss, [on_real, on_fake], report
 
 
 def generator_loss(game: Game, on_real: Verdict, on_fake: Verdict) -> tuple[Tensor, Report]:
     """G's scalar loss and its entry in the log."""
+    report: Report = {}
     loss = game.objective.generator_loss(on_real, on_fake).mean()
-    return loss, {"loss/generator": loss.detach()}
+    loss = loss + _parameter_penalties(game, game.generator, "generator", report)
+    return loss, report | {"loss/generator": loss.detach()}
+
+
+def _parameter_penalties(game: Game, player: Player, role: str, report: Report) -> Tensor | float:
+    """The sum of what a player pays for its parameters; each part goes into the report."""
+    total: Tensor | float = 0.0
+    for rule in game.parameter_penalties:
+        cost = rule.parameter_penalty(player.network, player.memories[rule.name])
+        report[f"penalty/{rule.name}/{role}"] = cost.detach()
+        total = total + cost
+    return total
 
 
 def update_discriminator(game: Game) -> None:
     """Apply D's gradients, then put it back into its allowed set."""
     game.discriminator.optimizer.step()
+    _remember(game, game.discriminator)
     for rule in game.regularizers:
         if isinstance(rule, Projection):
             rule.project(game.discriminator.network)
@@ -103,6 +154,12 @@ def update_discriminator(game: Game) -> None:
 def update_generator(game: Game) -> None:
     """Apply G's gradients."""
     game.generator.optimizer.step()
+    _remember(game, game.generator)
+
+
+def _remember(game: Game, player: Player) -> None:
+    for rule in game.parameter_penalties:
+        rule.update(player.network, player.memories[rule.name])
 
 
 def _verdict_report(objective: Objective, on_real: Verdict, on_fake: Verdict) -> Report:
@@ -125,10 +182,10 @@ def _verdict_report(objective: Objective, on_real: Verdict, on_fake: Verdict) ->
 def first_not_finite(named: Iterable[tuple[str, Tensor]]) -> str | None:
     """The name of the first tensor with a NaN or an infinity, or None.
 
-    The largest absolute value of everything is taken in one fused pass; only when that is not finite are the tensors
-    looked at one by one.
+    A sum is the cheapest pass that a NaN or an infinity survives; only when one is not finite are the tensors looked at
+    one by one (finite numbers can overflow a sum).
     """
     named = list(named)
-    if torch.nn.utils.get_total_norm([tensor for _, tensor in named], norm_type=float("inf")).isfinite():
+    if torch.stack([tensor.sum(dtype=torch.float32) for _, tensor in named]).isfinite().all():
         return None
-    return next(name for name, tensor in named if not tensor.isfinite().all())
+    return next((name for name, tensor in named if not tensor.isfinite().all()), None)

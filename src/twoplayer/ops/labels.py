@@ -1,0 +1,25 @@
+"""Labels as numbers that a network can read."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from twoplayer.core.errors import UserError
+
+
+def one_hot(labels: Tensor, num_classes: int, like: Tensor) -> Tensor:
+    """Labels int64 [N] as [N, num_classes] of zeros and a one, in the dtype of `like`."""
+    return F.one_hot(labels, num_classes).to(like)
+
+
+def label_planes(labels: Tensor, num_classes: int, images: Tensor) -> Tensor:
+    """Labels int64 [N] as [N, num_classes, H, W]: one plane of ones, the others zeros."""
+    flat = one_hot(labels, num_classes, images)
+    return flat[:, :, None, None].expand(-1, -1, *images.shape[-2:])
+
+
+def require_classes(num_classes: int, player: str) -> None:
+    """Raise UserError when a conditional player is built for unlabeled data."""
+    if num_classes < 1:
+        raise UserError(f"{player} is conditional on labels, but the data has none")

@@ -16,13 +16,15 @@ from twoplayer.core.rng import Stream
 from twoplayer.core.stop import StopRequest
 from twoplayer.data.images import ImageData
 from twoplayer.data.source import open_source
+from twoplayer.evaluation import features, latents
+from twoplayer.pyramid import run_pyramid
 from twoplayer.recipes.load import flatten, load_recipe, parse_overrides
 from twoplayer.recipes.resume import resumed_recipe
 from twoplayer.recipes.schema import DataOptions, Recipe
 from twoplayer.runs.folder import RunFolder
 from twoplayer.runs.grid import tile
 from twoplayer.runs.log import Row, read_rows
-from twoplayer.runs.sampling import sample_best, sample_blocks
+from twoplayer.runs.sampling import latents_of, sample_best, sample_blocks
 from twoplayer.runs.snapshot import SnapshotInfo, read_snapshot
 from twoplayer.session import explaining_memory, restore, run_session
 from twoplayer.training.checkpoint import DamagedCheckpoint, read_checkpoint, read_newest
@@ -89,7 +91,8 @@ def train(
         chosen = choose_device(device)
         with explaining_memory(resolved):
             loaded = load_data(resolved.data)
-            folder = run_session(folder, resolved, loaded, chosen, stop, resume=resume, quiet=quiet)
+            run = run_pyramid if resolved.levels else run_session
+            folder = run(folder, resolved, loaded, chosen, stop, resume=resume, quiet=quiet)
     return Run(folder.path)
 
 
@@ -206,6 +209,69 @@ class Run:
                 raise UserError(f"{self.path} has no class {label!r} (it has: {', '.join(names)})")
         return [known[label] for label in asked]
 
+    def latents_of(self, numbers: Sequence[int], seed: int = 0) -> Tensor:
+        """The latents behind pictures `numbers` of `sample(seed=seed)`: [len(numbers), latent_dim]. Raises UserError."""
+        if not numbers or not 0 <= min(numbers) <= max(numbers) < MAX_SAMPLES or seed < 0:
+            raise UserError(
+                f"pictures {list(numbers)}, seed={seed}: both count from 0, pictures to {MAX_SAMPLES - 1:,}"
+            )
+        like = next(self.generator.parameters())
+        return latents_of(self.info.latents, numbers, Stream(seed).child("sample"), like)
+
+    def draw(self, z: Tensor, label: int | str | None = None) -> Tensor:
+        """The pictures of latents [N, latent_dim], uint8 [N, C, H, W]; a conditional run needs a label for them."""
+        ids = self.label_ids(label)
+        if len(ids) > 1:
+            raise UserError(f"{self.path} is conditional; say which label (it has: {', '.join(self.info.class_names)})")
+        return latents.pictures_of(self.generator, z, {"labels": torch.tensor(ids * len(z))} if ids else {})
+
+    def walk(
+        self,
+        stops: Sequence[int],
+        frames: int = 12,
+        seed: int = 0,
+        spherical: bool = True,
+        loop: bool = False,
+        label: int | str | None = None,
+    ) -> Tensor:
+        """The way past pictures `stops` of `sample(seed=seed)`, `frames` from one to the next: uint8 [T, C, H, W].
+
+        With `loop` it goes on from the last to the first. Raises UserError for numbers that are not sensible.
+        """
+        return self.draw(latents.walk(self.latents_of(stops, seed), frames, spherical, loop), label)
+
+    def arithmetic(self, plus: Sequence[int], minus: Sequence[int], plus_again: Sequence[int], seed: int = 0) -> Tensor:
+        """Latents [latent_dim]: the mean of pictures `plus`, less that of `minus`, and that of `plus_again`."""
+        return latents.arithmetic(*(self.latents_of(numbers, seed) for numbers in (plus, minus, plus_again)))
+
+    def recover(
+        self, picture: Tensor, labels: Labels | None = None, restarts: int = 8, **how: Any
+    ) -> latents.Recovered:
+        """The latents whose picture is nearest to a picture uint8 [C, H, W]; see `evaluation.latents.recover`.
+
+        A conditional run tries `labels`, or all its classes, each from one or more of the beginnings.
+        """
+        if tuple(picture.shape) != self.info.image_shape:
+            raise UserError(f"the picture is {tuple(picture.shape)}, those of the run are {self.info.image_shape}")
+        ids = self.label_ids(labels)
+        restarts = max(restarts, len(ids))
+        given = {"labels": torch.tensor(ids)[torch.arange(restarts) % len(ids)]} if ids else {}
+        return latents.recover(self.generator, picture, self.info.latents, restarts=restarts, given=given, **how)
+
+    def probe(self, train_size: int = 1000, seed: int = 0) -> features.LabelProbe:
+        """How well a linear classifier reads classes off D's features; see `evaluation.features.label_probe`.
+
+        It is trained on `train_size` images of the train split and tested on the test split; where there are no splits,
+        on a fifth of the images. Raises UserError for unlabeled data and for a D that is told the label.
+        """
+        told = self.recipe.discriminator.takes
+        if told or train_size < 2 or seed < 0:
+            why = f"its discriminator is told the {told[0]}" if told else f"train_size={train_size}, seed={seed}"
+            raise UserError(f"{self.path} cannot be probed: {why}")
+        data = self.recipe.data
+        train, test = (load_data(data.model_copy(update={"split": split})) for split in ("train", "test"))
+        return features.label_probe(self.discriminator, *features.held_out(train, test, train_size, seed), seed)
+
     def _best_by_class(self, ids: list[int], n: int, best_of: int, stream: Stream) -> Tensor:
         """The best of each class, in the places where `sample` would put that class."""
         slots = torch.tensor(ids)[torch.arange(n) % len(ids)]
@@ -230,6 +296,8 @@ class Run:
     @cached_property
     def _state(self) -> TrainingState:
         info = self.info
+        if self.recipe.levels:
+            raise UserError(f"{self.path} is a pyramid: each of {self.path / 'levels'} has a discriminator of its own")
         state = new_state(self.recipe, info.image_shape, len(info.class_names), torch.device("cpu"))
         found = read_newest(self.folder)
         if found is None:

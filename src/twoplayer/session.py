@@ -181,12 +181,16 @@ def restore(state: TrainingState, tree: dict[str, Any], folder: RunFolder) -> No
 def _describe(state: TrainingState, data: ImageData, device: torch.device) -> dict[str, Any]:
     """environment.json: what the run is made with, on and from."""
     players = {"generator": state.game.generator.network, "discriminator": state.game.discriminator.network}
-    facts = {
+    counts = {role: count_parameters(network, trainable_only=True) for role, network in players.items()}
+    return describe_environment(device) | {"parameters": counts, "data": data_facts(data)}
+
+
+def data_facts(data: ImageData) -> dict[str, Any]:
+    """What a run says about its data; nothing that names a place on disk."""
+    return {
         "source": data.name,
         "split": data.split,
         "images": len(data),
         "shape": list(data.shape),
         "sha256": data.fingerprint,
     }
-    counts = {role: count_parameters(network, trainable_only=True) for role, network in players.items()}
-    return describe_environment(device) | {"parameters": counts, "data": facts}

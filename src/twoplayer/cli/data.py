@@ -44,10 +44,11 @@ def data(
 
 
 def recipe_for(source: str) -> Recipe | None:
-    """The recipe that was made for this source, if there is one."""
+    """A recipe that was made for this source, if there is one."""
     from twoplayer.recipes.load import load_recipe, recipe_names
 
-    return next((recipe for recipe in map(load_recipe, recipe_names()) if recipe.data.source == source), None)
+    known = [recipe for recipe in map(load_recipe, recipe_names()) if recipe.data.source == source]
+    return next((recipe for recipe in known if recipe.name == GENERAL_RECIPE), known[0] if known else None)
 
 
 def general_command(source: str, loaded: ImageData, image_size: int | None) -> str:

@@ -11,7 +11,7 @@ import importlib
 import pkgutil
 from typing import Annotated, Any, ClassVar, TypeVar, Union
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny
 from pydantic_core import PydanticCustomError
 
 _components: dict[str, dict[str, type[Component]]] = {}
@@ -58,6 +58,20 @@ def union_of(base: type[C]) -> Any:
     if len(members) == 1:
         return Annotated[members[0], BeforeValidator(_require_name)]
     return Annotated[Union[members], Field(discriminator="name")]  # noqa: UP007 - built at run time
+
+
+def any_of(base: type[C]) -> Any:
+    """The pydantic type "any registered piece of this kind", looked up when a value comes: for pieces inside pieces."""
+
+    def chosen(value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        name, known = _require_name(value)["name"], components(base)
+        if name not in known:
+            raise ValueError(f"no {base.kind} is called {name!r} (there are: {', '.join(known)})")
+        return known[name].model_validate(value)
+
+    return Annotated[base, BeforeValidator(chosen), SerializeAsAny()]  # type: ignore[type-arg]
 
 
 def _require_name(value: Any) -> Any:

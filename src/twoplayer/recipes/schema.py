@@ -124,6 +124,30 @@ class Average(Settings):
     half_life_kimg: float = Field(gt=0.0)
 
 
+class Level(Settings):
+    """What one level of a Laplacian pyramid says differently than its recipe; all of it may be left out.
+
+    Attributes:
+        steps: as in the recipe.
+        epochs: as in the recipe.
+        batch_size: as in the recipe.
+        latents: as in the recipe.
+        generator: as in the recipe; the coarsest takes no condition, all others take the coarser image.
+        discriminator: as in the recipe.
+        objective: as in the recipe.
+        optimizers: as in the recipe.
+    """
+
+    steps: int | None = Field(None, ge=1)
+    epochs: int | None = Field(None, ge=1)
+    batch_size: int | None = Field(None, ge=1)
+    latents: AnyLatents | None = None
+    generator: AnyGenerator | None = None
+    discriminator: AnyDiscriminator | None = None
+    objective: AnyObjective | None = None
+    optimizers: Optimizers | None = None
+
+
 class Recipe(Settings):
     """A full configuration of a training run.
 
@@ -140,6 +164,8 @@ class Recipe(Settings):
         checkpoint_every: steps between checkpoints.
         keep_checkpoints: how many of the newest are kept, besides the best.
         grid_images: pictures in a grid of samples.
+        levels: a pyramid (LAPGAN): one ordinary game per level, coarsest first, trained independently.
+        level_processes: how many levels are trained at the same time, each in a process of its own.
     """
 
     name: str = Field(pattern=r"^\w[\w .+-]*$", max_length=100)
@@ -165,6 +191,8 @@ class Recipe(Settings):
     average: Average | None = None
     discriminator_average: Average | None = None
     precision: Literal["fp32"] = "fp32"
+    levels: Annotated[tuple[Level, ...], Field(strict=False)] = ()
+    level_processes: int = Field(1, ge=1, le=16)
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -173,7 +201,30 @@ class Recipe(Settings):
         names = [rule.name for rule in self.regularizers]
         if len(set(names)) < len(names):
             raise ValueError(f"two regularizers have one name ({', '.join(names)})")
+        if self.levels:
+            self._check_levels()
         return self
+
+    def _check_levels(self) -> None:
+        for number in range(len(self.levels)):
+            level = self.level(number)
+            if ("condition" in level.generator.takes) != (number > 0):
+                takes = "has to take" if number else "cannot take"
+                raise ValueError(f"levels.{number}: its generator {takes} the coarser image")
+        kinds = {self.level(number).latents.model_copy(update={"dim": 1}) for number in range(len(self.levels))}
+        if len(kinds) > 1:
+            raise ValueError("the latents of all levels have to be of one distribution")
+
+    def level(self, number: int) -> Recipe:
+        """The ordinary recipe of one level, counted from the coarsest; its images are those of the pyramid there."""
+        said = {key: value for key, value in dict(self.levels[number]).items() if value is not None}
+        if {"steps", "epochs"} & said.keys():
+            said = {"steps": None, "epochs": None} | said
+        data = self.data.model_copy(
+            update={"halvings": len(self.levels) - 1 - number, "condition_on_coarse": number > 0}
+        )
+        rest = {"name": f"{self.name}-level-{number}", "data": data, "levels": (), "level_processes": 1}
+        return self.model_copy(update=said | rest)
 
     def total_steps(self, batches_per_epoch: int) -> int:
         """Generator updates of the whole run; with `epochs`, the last step begins within the last pass."""

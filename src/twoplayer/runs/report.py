@@ -43,7 +43,7 @@ def write_report(folder: RunFolder) -> None:
         f"<style>{STYLE}</style><h1>{name}</h1>",
         _summary(rows, environment),
         _samples(folder),
-        _plots(rows),
+        _levels(folder) or _plots(rows),
         "<h2>Recipe</h2><p>Repeat this run: <code>twoplayer train config.yaml</code></p>",
         f"<pre>{html.escape(config)}</pre>",
         f"<h2>Environment</h2><pre>{html.escape(json.dumps(environment, indent=2))}</pre></html>",
@@ -82,6 +82,16 @@ def _summary(rows: list[Row], environment: dict[str, Any]) -> str:
     }
     cells = "".join(f"<tr><th>{key}<td>{html.escape(value)}" for key, value in facts.items())
     return f"<table>{cells}</table>"
+
+
+def _levels(folder: RunFolder) -> str:
+    """Links to the reports of a pyramid's levels."""
+    found = sorted((folder.path / "levels").glob("*/report.html"))
+    links = (
+        f"<li><a href='{html.escape(path.relative_to(folder.path).as_posix())}'>level {path.parent.name}</a>"
+        for path in found
+    )
+    return f"<h2>Levels</h2><p>Coarsest first; each is a run of its own.</p><ul>{''.join(links)}</ul>" if found else ""
 
 
 def _samples(folder: RunFolder) -> str:

@@ -12,21 +12,27 @@ import torch
 from torch import Tensor, nn
 
 from twoplayer.core.errors import UserError
+from twoplayer.core.protocols import Supervised
 from twoplayer.core.rng import Stream
 from twoplayer.core.stop import StopRequest
+from twoplayer.data.batches import Batches
 from twoplayer.data.images import ImageData
 from twoplayer.data.source import open_source
-from twoplayer.evaluation import features, latents
+from twoplayer.evaluation.evaluate import Figures, Real, game_figures, sliced_wasserstein_figures
+from twoplayer.evaluation.features import LabelProbe, held_out, label_probe
+from twoplayer.evaluation.latents import Recovered, arithmetic, pictures_of, recover, walk
+from twoplayer.evaluation.fresh_losses import Judged, fresh_losses
 from twoplayer.pyramid import run_pyramid
 from twoplayer.recipes.load import flatten, load_recipe, parse_overrides
 from twoplayer.recipes.resume import resumed_recipe
 from twoplayer.recipes.schema import DataOptions, Recipe
+from twoplayer.runs.files import write_json
 from twoplayer.runs.folder import RunFolder
 from twoplayer.runs.grid import tile
 from twoplayer.runs.log import Row, read_rows
 from twoplayer.runs.sampling import latents_of, sample_best, sample_blocks
-from twoplayer.runs.snapshot import SnapshotInfo, read_snapshot
-from twoplayer.session import explaining_memory, restore, run_session
+from twoplayer.runs.snapshot import SnapshotInfo, read_classifier, read_snapshot
+from twoplayer.session import explaining_memory, held_out_data, restore, run_session
 from twoplayer.training.checkpoint import DamagedCheckpoint, read_checkpoint, read_newest
 from twoplayer.training.state import TrainingState, new_state
 
@@ -210,59 +216,49 @@ class Run:
         return [known[label] for label in asked]
 
     def latents_of(self, numbers: Sequence[int], seed: int = 0) -> Tensor:
-        """The latents behind pictures `numbers` of `sample(seed=seed)`: [len(numbers), latent_dim]. Raises UserError."""
+        """The latents of pictures `numbers` of `sample(seed=seed)`: [len(numbers), latent_dim]. Raises UserError."""
         if not numbers or not 0 <= min(numbers) <= max(numbers) < MAX_SAMPLES or seed < 0:
             raise UserError(
-                f"pictures {list(numbers)}, seed={seed}: both count from 0, pictures to {MAX_SAMPLES - 1:,}"
+                f"pictures {list(numbers)}, seed {seed}: both count from 0, pictures to {MAX_SAMPLES - 1:,}"
             )
         like = next(self.generator.parameters())
         return latents_of(self.info.latents, numbers, Stream(seed).child("sample"), like)
 
-    def draw(self, z: Tensor, label: int | str | None = None) -> Tensor:
+    def draw(self, latents: Tensor, label: int | str | None = None) -> Tensor:
         """The pictures of latents [N, latent_dim], uint8 [N, C, H, W]; a conditional run needs a label for them."""
         ids = self.label_ids(label)
         if len(ids) > 1:
             raise UserError(f"{self.path} is conditional; say which label (it has: {', '.join(self.info.class_names)})")
-        return latents.pictures_of(self.generator, z, {"labels": torch.tensor(ids * len(z))} if ids else {})
+        return pictures_of(self.generator, latents, {"labels": torch.tensor(ids * len(latents))} if ids else {})
 
-    def walk(
-        self,
-        stops: Sequence[int],
-        frames: int = 12,
-        seed: int = 0,
-        spherical: bool = True,
-        loop: bool = False,
-        label: int | str | None = None,
-    ) -> Tensor:
-        """The way past pictures `stops` of `sample(seed=seed)`, `frames` from one to the next: uint8 [T, C, H, W].
+    def walk(self, stops: Sequence[int], frames: int = 12, seed: int = 0, **how: bool) -> Tensor:
+        """Latents [T, latent_dim] of a way past pictures `stops` of `sample(seed=seed)`, `frames` for each part of it.
 
-        With `loop` it goes on from the last to the first. Raises UserError for numbers that are not sensible.
+        `spherical` and `loop` are those of `evaluation.latents.walk`. Raises UserError.
         """
-        return self.draw(latents.walk(self.latents_of(stops, seed), frames, spherical, loop), label)
+        return walk(self.latents_of(stops, seed), frames, **how)
 
     def arithmetic(self, plus: Sequence[int], minus: Sequence[int], plus_again: Sequence[int], seed: int = 0) -> Tensor:
         """Latents [latent_dim]: the mean of pictures `plus`, less that of `minus`, and that of `plus_again`."""
-        return latents.arithmetic(*(self.latents_of(numbers, seed) for numbers in (plus, minus, plus_again)))
+        return arithmetic(*(self.latents_of(numbers, seed) for numbers in (plus, minus, plus_again)))
 
-    def recover(
-        self, picture: Tensor, labels: Labels | None = None, restarts: int = 8, **how: Any
-    ) -> latents.Recovered:
+    def recover(self, picture: Tensor, labels: Labels | None = None, restarts: int = 8, **how: Any) -> Recovered:
         """The latents whose picture is nearest to a picture uint8 [C, H, W]; see `evaluation.latents.recover`.
 
-        A conditional run tries `labels`, or all its classes, each from one or more of the beginnings.
+        A conditional run tries `labels`, or all its classes, each from one or more of the beginnings. Raises UserError.
         """
         if tuple(picture.shape) != self.info.image_shape:
             raise UserError(f"the picture is {tuple(picture.shape)}, those of the run are {self.info.image_shape}")
         ids = self.label_ids(labels)
         restarts = max(restarts, len(ids))
         given = {"labels": torch.tensor(ids)[torch.arange(restarts) % len(ids)]} if ids else {}
-        return latents.recover(self.generator, picture, self.info.latents, restarts=restarts, given=given, **how)
+        return recover(self.generator, picture, self.info.latents, restarts=restarts, given=given, **how)
 
-    def probe(self, train_size: int = 1000, seed: int = 0) -> features.LabelProbe:
+    def probe(self, train_size: int = 1000, seed: int = 0) -> LabelProbe:
         """How well a linear classifier reads classes off D's features; see `evaluation.features.label_probe`.
 
-        It is trained on `train_size` images of the train split and tested on the test split; where there are no splits,
-        on a fifth of the images. Raises UserError for unlabeled data and for a D that is told the label.
+        It is trained on up to `train_size` images of the train split and tested on the test split; without splits, on a
+        fifth of the images. Raises UserError for unlabeled data and for a D that is told the label.
         """
         told = self.recipe.discriminator.takes
         if told or train_size < 2 or seed < 0:
@@ -270,7 +266,7 @@ class Run:
             raise UserError(f"{self.path} cannot be probed: {why}")
         data = self.recipe.data
         train, test = (load_data(data.model_copy(update={"split": split})) for split in ("train", "test"))
-        return features.label_probe(self.discriminator, *features.held_out(train, test, train_size, seed), seed)
+        return label_probe(self.discriminator, *held_out(train, test, train_size, seed), seed)
 
     def _best_by_class(self, ids: list[int], n: int, best_of: int, stream: Stream) -> Tensor:
         """The best of each class, in the places where `sample` would put that class."""
@@ -292,6 +288,57 @@ class Run:
         if len(ids) < 2:
             return tile(pictures)
         return tile(pictures, len(ids), [self.info.class_names[number] for number in ids])
+
+    @cached_property
+    def classifier(self) -> nn.Module:
+        """Of a semi-supervised run: images in [-1, 1] to a `Verdict` with `class_logits`, in evaluation mode."""
+        if not isinstance(self.recipe.objective, Supervised):
+            raise UserError(f"{self.path} has no classifier: its objective is {self.recipe.objective.name}")
+        if self.checkpoint == "newest":
+            return read_classifier(self.folder.classifier)[0]
+        return self.discriminator
+
+    def test(self, n: int = 2000, seed: int = 0) -> dict[str, float]:
+        """Average losses and scores on n fresh fakes and n held-out reals; no weight is touched.
+
+        The reals are of the test split where the data has one, else of the training images.
+        """
+        _, batches = self._held_out()
+        return fresh_losses(self._judged, batches, n, Stream(seed).child("test"))
+
+    def evaluate(self, n: int = 2000, seeds: int = 3) -> Figures:
+        """Every figure about the run, also written to RUN/evaluation.json.
+
+        Args:
+            n: real images and fakes per figure.
+            seeds: how often each random figure is taken anew.
+
+        Returns:
+            By figure: value, spread over the seeds, floor (real against real), how many images, which split.
+        """
+        if n < 1 or seeds < 1:
+            raise UserError(f"n={n}, seeds={seeds}: both start at 1")
+        data, batches = self._held_out()
+        real, info = Real(data, batches, n, seeds), self.info
+        figures: Figures = {} if self.recipe.levels else game_figures(self._judged, real)
+        figures["sliced-wasserstein"] = sliced_wasserstein_figures(
+            self.generator, info.latents, info.generator.takes, real
+        )
+        write_json(self.folder.evaluation, figures)
+        return figures
+
+    def _held_out(self) -> tuple[ImageData, Batches]:
+        options = self.recipe.data
+        data = held_out_data(options) if options.split == "train" else None
+        data = data or load_data(options)
+        coarse = options.condition_on_coarse
+        return data, Batches(data, 1, Stream(0), torch.device("cpu"), condition_on_coarse=coarse)
+
+    @property
+    def _judged(self) -> Judged:
+        recipe = self.recipe
+        networks = (recipe.generator, recipe.discriminator)
+        return Judged(self.generator, self.discriminator, networks, self.info.latents, recipe.objective)
 
     @cached_property
     def _state(self) -> TrainingState:

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import logging
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from twoplayer.core.errors import Diverged, TrainingStopped, UserError
+from twoplayer.core.protocols import Supervised
 from twoplayer.core.rng import Stream
 from twoplayer.core.stop import StopRequest
 from twoplayer.data.batches import Batches
 from twoplayer.data.images import ImageData
+from twoplayer.data.source import open_source
+from twoplayer.evaluation.classifier import classifier_probe
 from twoplayer.evaluation.probe import sliced_wasserstein_probe
 from twoplayer.ops.convolution import count_parameters
 from twoplayer.recipes.load import check, load_recipe, to_yaml
 from twoplayer.recipes.resume import completed, core, require_same
-from twoplayer.recipes.schema import Recipe
+from twoplayer.recipes.schema import DataOptions, Recipe
 from twoplayer.runs.environment import describe_environment
 from twoplayer.runs.files import write_json
 from twoplayer.runs.folder import RunFolder, claim_next_run
@@ -147,7 +151,20 @@ def _recorder(
         judge=sliced_wasserstein_probe(batches, recipe.latents, takes, recipe.seed),
         given=given,
         titles=data.class_names[:n] if by_class else (),
+        classifier_error=_classifier_error(recipe) if isinstance(recipe.objective, Supervised) else None,
     )
+
+
+def _classifier_error(recipe: Recipe) -> Callable[[nn.Module], float] | None:
+    """The error on the test split, for sources that have one."""
+    held_out = held_out_data(recipe.data)
+    return classifier_probe(held_out) if held_out is not None and held_out.labels is not None else None
+
+
+def held_out_data(options: DataOptions) -> ImageData | None:
+    """The test split, brought to the form of the training images; None where the source has no splits."""
+    data = open_source(options.source).load("test", options.image_size, options.channels)
+    return data.halved(options.halvings) if data.split == "test" else None
 
 
 def _continue(

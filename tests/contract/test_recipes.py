@@ -59,7 +59,7 @@ def test_stopped_in_the_middle_and_resumed_is_never_stopped(name: str, tmp_path:
     words += [*SMALLER.get(name, ()), *(["data.labeled_per_class=1"] if recipe.data.labeled_per_class else [])]
     settings = {"data": str(tmp_path / "data.npz"), "device": "cpu", "quiet": True}
     looks = 2 + (1 + 4 + 1 if recipe.levels else 0)
-    with pytest.raises(TrainingStopped, match="stopped after step 2; go on with: .*/resumed$"):
+    with pytest.raises(TrainingStopped, match=r"stopped after step 2; go on with: .*/resumed$"):
         tp.train(name, *words, out=tmp_path / "resumed", stop=StopAfter(looks), **settings)
     tp.train(None, out=tmp_path / "resumed", resume=True, device="cpu", quiet=True)
     tp.train(name, *words, out=tmp_path / "whole", **settings)

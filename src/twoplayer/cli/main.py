@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import typer
 
-from twoplayer.cli import data, recipes, sample, train
+from twoplayer.cli import data, evaluate, features, latents, recipes, sample, train
 from twoplayer.core.errors import Diverged, UserError
 
 app = typer.Typer(
@@ -20,8 +20,11 @@ app = typer.Typer(
 )
 app.command()(train.train)
 app.command()(sample.sample)
+app.command()(evaluate.evaluate)
 app.command()(recipes.recipes)
 app.command()(data.data)
+app.add_typer(latents.app, name="latents")
+app.add_typer(features.app, name="features")
 
 MENDABLE = {
     errno.ENOSPC: "no space left; free some or choose another --out",

@@ -54,6 +54,14 @@ class RunFolder:
     def generator(self) -> Path:
         return self.path / "generator"
 
+    @property
+    def classifier(self) -> Path:
+        return self.path / "classifier"
+
+    @property
+    def evaluation(self) -> Path:
+        return self.path / "evaluation.json"
+
     def sample_grid(self, step: int) -> Path:
         """Where the grid of a step lies."""
         return self.samples / f"step-{step:07d}.png"

@@ -6,7 +6,7 @@ batch sizes, and some random streams other numbers for other lengths. So 25 pict
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -54,6 +54,19 @@ def sample(
 ) -> Tensor:
     """n pictures in evaluation mode, uint8 [n, C, H, W]."""
     return torch.cat(list(sample_blocks(generator, latents, n, stream, given)))
+
+
+def latents_of(latents: Latents, numbers: Sequence[int], stream: Stream, like: Tensor | None = None) -> Tensor:
+    """The latents behind pictures `numbers` of `sample` with the same stream: [len(numbers), latent_dim].
+
+    Args:
+        latents: how z is distributed.
+        numbers: of the pictures, counted from 0, in any order.
+        stream: where the latents are drawn.
+        like: a tensor of the generator's dtype, on its device.
+    """
+    blocks = {block: latents.draw(BLOCK, stream.child(block), like) for block in {n // BLOCK for n in numbers}}
+    return torch.stack([blocks[number // BLOCK][number % BLOCK] for number in numbers])
 
 
 @torch.no_grad()

@@ -1,9 +1,10 @@
-"""RUN/generator: the averaged generator for use, without anything that only training needs."""
+"""RUN/generator and RUN/classifier: averaged networks for use, without anything that only training needs."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict
 from safetensors import SafetensorError
@@ -11,14 +12,14 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from twoplayer.core.errors import UserError
-from twoplayer.recipes.schema import AnyGenerator, AnyLatents
+from twoplayer.recipes.schema import AnyDiscriminator, AnyGenerator, AnyLatents
 from twoplayer.runs.files import write_atomically, write_text
 
 FORMAT = 1
 
 
-class SnapshotInfo(BaseModel):
-    """What has to be known to build and use a generator.
+class NetworkInfo(BaseModel):
+    """What has to be known of any trained network.
 
     Attributes:
         format: of this file.
@@ -41,6 +42,11 @@ class SnapshotInfo(BaseModel):
     class_names: tuple[str, ...]
     data_source: str
     data_sha256: str
+
+
+class SnapshotInfo(NetworkInfo):
+    """What has to be known to build and use a generator."""
+
     latents: AnyLatents
     generator: AnyGenerator
 
@@ -49,32 +55,63 @@ class SnapshotInfo(BaseModel):
         return self.generator.build(self.latents.dim, self.image_shape, len(self.class_names))
 
 
+class ClassifierInfo(NetworkInfo):
+    """What has to be known to build and use a discriminator that names classes."""
+
+    discriminator: AnyDiscriminator
+
+    def build(self) -> nn.Module:
+        """The discriminator with fresh weights."""
+        return self.discriminator.build(self.image_shape, len(self.class_names))
+
+
+Info = TypeVar("Info", SnapshotInfo, ClassifierInfo)
+
+
 def write_snapshot(folder: Path, generator: nn.Module, info: SnapshotInfo) -> None:
     """Write weights, configuration and model card, each atomically."""
-    folder.mkdir(parents=True, exist_ok=True)
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in generator.state_dict().items()}
-    write_atomically(folder / "generator.safetensors", save(weights, {"format": "pt"}))
-    write_text(folder / "config.json", info.model_dump_json(indent=2) + "\n")
-    write_text(folder / "README.md", model_card(info))
+    _write(folder, "generator.safetensors", generator, info, model_card(info))
 
 
 def read_snapshot(folder: Path) -> tuple[nn.Module, SnapshotInfo]:
     """The generator in evaluation mode. Raises UserError when the folder holds none or a damaged one."""
+    return _read(folder, "generator.safetensors", SnapshotInfo)
+
+
+def write_classifier(folder: Path, discriminator: nn.Module, info: ClassifierInfo) -> None:
+    """Write weights, configuration and model card, each atomically."""
+    _write(folder, "classifier.safetensors", discriminator, info, classifier_card(info))
+
+
+def read_classifier(folder: Path) -> tuple[nn.Module, ClassifierInfo]:
+    """The classifier in evaluation mode. Raises UserError when the folder holds none or a damaged one."""
+    return _read(folder, "classifier.safetensors", ClassifierInfo)
+
+
+def _write(folder: Path, weights: str, network: nn.Module, info: NetworkInfo, card: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    write_atomically(folder / weights, save(tensors, {"format": "pt"}))
+    write_text(folder / "config.json", info.model_dump_json(indent=2) + "\n")
+    write_text(folder / "README.md", card)
+
+
+def _read(folder: Path, weights: str, kind: type[Info]) -> tuple[nn.Module, Info]:
     try:
         raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         found = raw.get("format") if isinstance(raw, dict) else None
         if isinstance(found, int) and found > FORMAT:
             raise UserError(f"{folder} has format {found}; upgrade twoplayer to read it")
-        info = SnapshotInfo.model_validate(raw)
-        generator = info.build()
-        generator.load_state_dict(load_file(folder / "generator.safetensors"))
+        info = kind.model_validate(raw)
+        network = info.build()
+        network.load_state_dict(load_file(folder / weights))
     except FileNotFoundError as error:
-        raise UserError(f"{folder} has no generator yet; train for at least one checkpoint") from error
+        raise UserError(f"{folder} has no {folder.name} yet; train for at least one checkpoint") from error
     except UserError:
         raise
     except (ValueError, SafetensorError, RuntimeError) as error:
         raise UserError(f"{folder} is damaged: {str(error).splitlines()[0]}") from error
-    return generator.eval(), info
+    return network.eval(), info
 
 
 def model_card(info: SnapshotInfo) -> str:
@@ -102,4 +139,30 @@ images = tp.load("RUN").sample(16)  # uint8 [16, {channels}, {height}, {width}]
 ```
 
 The images are invented. They resemble the training data and share its limits and its rights.
+"""
+
+
+def classifier_card(info: ClassifierInfo) -> str:
+    """A README that says what the classifier is, was trained on, and how to use it."""
+    channels, height, width = info.image_shape
+    colors = "gray" if channels == 1 else "color"
+    return f"""# {info.recipe}: classifier
+
+Names the class of {height}x{width} {colors} images: {", ".join(info.class_names)}.
+The discriminator of a GAN, trained with twoplayer.
+
+| | |
+|---|---|
+| recipe | `{info.recipe}` |
+| training data | `{info.data_source}`, SHA-256 `{info.data_sha256}` |
+| training | {info.step:,} steps, {info.kimg:,.1f} thousand real images |
+| network | `{info.discriminator.name}` |
+
+Use, from the folder of the run, with images as float [N, {channels}, {height}, {width}] in [-1, 1]:
+
+```python
+import twoplayer as tp
+
+classes = tp.load("RUN").classifier(images).class_logits.argmax(1)  # places in the list above
+```
 """

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 
 from twoplayer.core.errors import UserError
+from twoplayer.core.protocols import Supervised
 from twoplayer.core.rng import Stream
 from twoplayer.recipes.resume import core
 from twoplayer.recipes.schema import Recipe
@@ -15,7 +16,7 @@ from twoplayer.runs.folder import RunFolder
 from twoplayer.runs.grid import save_png, tile
 from twoplayer.runs.log import ALWAYS, Row, append_row, flush_to_disk
 from twoplayer.runs.sampling import sample
-from twoplayer.runs.snapshot import SnapshotInfo, write_snapshot
+from twoplayer.runs.snapshot import ClassifierInfo, NetworkInfo, SnapshotInfo, write_classifier, write_snapshot
 from twoplayer.training.checkpoint import prune, write_checkpoint
 from twoplayer.training.loop import Schedule
 from twoplayer.training.progress import Progress
@@ -35,6 +36,7 @@ class Recorder:
         judge: the in-training figure of a generator, lower is better; decides which checkpoint is best.
         given: what a conditional generator is told for the grid, one row per picture.
         titles: what stands above the columns of the grid.
+        classifier_error: the share of test images that a discriminator names wrongly; logged at checkpoints.
     """
 
     folder: RunFolder
@@ -45,12 +47,15 @@ class Recorder:
     judge: Callable[[nn.Module], float]
     given: Mapping[str, Tensor] = field(default_factory=dict)
     titles: tuple[str, ...] = ()
+    classifier_error: Callable[[nn.Module], float] | None = None
 
     def on_step(self, state: TrainingState) -> None:
         self.progress.advance(state.step)
 
     def on_log(self, state: TrainingState) -> bool:
         row = self.row(state)
+        if self.classifier_error and self.schedule.due(state.step, self.schedule.checkpoint_every):
+            row["classifier/test_error"] = self.classifier_error(state.discriminator_for_use)
         append_row(self.folder.metrics, row)
         self.progress.figures(row)
         goal = self.recipe.stop
@@ -86,6 +91,10 @@ class Recorder:
         prune(self.folder, self.recipe.keep_checkpoints, state.step, state.best_step)
         info = self.info.model_copy(update={"step": state.step, "kimg": self.kimg(state.step)})
         write_snapshot(self.folder.generator, state.generator_for_use, info)
+        if isinstance(self.recipe.objective, Supervised):
+            facts = {name: getattr(info, name) for name in NetworkInfo.model_fields}
+            classifier = ClassifierInfo(**facts, discriminator=self.recipe.discriminator)
+            write_classifier(self.folder.classifier, state.discriminator_for_use, classifier)
 
     def kimg(self, step: int) -> float:
         """Thousands of real images shown to D after a step."""

@@ -1,0 +1,131 @@
+"""Figures about a run, the classifier that comes out of semi-supervised training, and stopping at a goal."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import twoplayer as tp
+from tests.conftest import TINY, Cli, random_images
+from twoplayer.core.batch import to_float
+from twoplayer.core.errors import UserError
+from twoplayer.core.rng import Stream
+from twoplayer.core.verdict import Verdict
+from twoplayer.data.images import ImageData
+from twoplayer.evaluation.classifier import classification_errors
+from twoplayer.objectives.minimax import Minimax
+
+FEW = (
+    "steps=6",
+    "log_every=2",
+    "checkpoint_every=4",
+    "sample_every=6",
+    "generator.widths=[8]",
+    "discriminator.widths=[16]",
+)
+
+
+@pytest.fixture(scope="module")
+def semi(tmp_path_factory: pytest.TempPathFactory) -> tp.Run:
+    out = tmp_path_factory.mktemp("runs") / "semi"
+    return tp.train("digits-semi-supervised", *FEW, out=out, device="cpu", quiet=True)
+
+
+class Brightness(nn.Module):
+    """Class 0 for dark images, class 1 for bright ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unused = nn.Parameter(torch.zeros(1))
+
+    def forward(self, images: torch.Tensor) -> Verdict:
+        tone = images.flatten(1).mean(1)
+        return Verdict(tone, class_logits=torch.stack([-tone, tone], 1))
+
+
+def test_errors_are_counted() -> None:
+    dark, bright = torch.zeros(700, 1, 2, 2, dtype=torch.uint8), torch.full((300, 1, 2, 2), 255, dtype=torch.uint8)
+    labels = torch.cat([torch.zeros(690), torch.ones(310)]).long()
+    data = ImageData(torch.cat([dark, bright]), "test", "test", labels, ("dark", "bright"))
+    assert classification_errors(Brightness(), data) == 10
+    with pytest.raises(UserError, match="no labels"):
+        classification_errors(Brightness(), ImageData(dark, "test"))
+
+
+def test_the_classifier_is_exported_and_is_the_averaged_d(semi: tp.Run) -> None:
+    images = to_float(random_images(9))
+    assert torch.equal(semi.classifier(images).class_logits, semi.discriminator(images).class_logits)
+    assert {path.name for path in (semi.path / "classifier").iterdir()} == {
+        "README.md",
+        "classifier.safetensors",
+        "config.json",
+    }
+    figures = semi.evaluate(n=50, seeds=2)
+    row = semi.metrics[-1]
+    assert figures["classifier"]["errors"] == round(row["classifier/test_error"] * figures["classifier"]["n_real"])
+    assert figures["classifier"]["split"] == "test"
+    assert figures["classifier"]["n_real"] == 359
+    assert json.loads((semi.path / "evaluation.json").read_text()) == figures
+    assert [row["step"] for row in semi.metrics if row.get("classifier/test_error") is not None] == [4, 6]
+
+
+def test_only_a_semi_supervised_run_has_a_classifier(tiny_run: tp.Run) -> None:
+    with pytest.raises(UserError, match="no classifier"):
+        _ = tiny_run.classifier
+
+
+def test_the_test_pass_is_the_losses_on_fresh_samples_and_touches_no_weight(tiny_run: tp.Run) -> None:
+    before = [value.clone() for value in tiny_run.discriminator.state_dict().values()]
+    figures = tiny_run.test(n=100, seed=4)
+    assert tiny_run.test(n=100, seed=4) == figures
+    assert tiny_run.test(n=100, seed=5) != figures
+    for old, new in zip(before, tiny_run.discriminator.state_dict().values(), strict=True):
+        assert torch.equal(old, new)
+    place = Stream(4).child("test").child(0)
+    z = tiny_run.info.latents.draw(100, place.child("latents"))
+    with torch.no_grad():
+        on_fake = tiny_run.discriminator(tiny_run.generator(z))
+        assert figures["loss/generator"] == pytest.approx(Minimax().generator_loss(on_fake, on_fake).mean().item())
+        assert figures["loss/fake"] == pytest.approx(Minimax().fake_loss(on_fake).mean().item())
+    assert figures["loss/discriminator"] == pytest.approx(figures["loss/real"] + figures["loss/fake"])
+
+
+def test_evaluate_says_what_it_measured(tiny_run: tp.Run, cli: Cli, tmp_path: Path) -> None:
+    done = cli("evaluate", tiny_run.path, "--n", "100", "--seeds", "2", "--json")
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout)
+    distance = figures["sliced-wasserstein"]
+    assert distance["value"] > distance["floor"] > 0
+    assert {"split", "data", "n_real", "n_fake", "seeds", "spread", "image_shape"} <= distance.keys()
+    lines = cli("evaluate", tiny_run.path, "--n", "100", "--seeds", "1").stdout.splitlines()
+    assert any(line.startswith("sliced Wasserstein") for line in lines)
+    assert cli("evaluate", tiny_run.path, "--n", "0").returncode == 2
+    assert cli("evaluate", "nowhere").returncode == 2
+
+
+def test_a_run_ends_when_its_goal_is_reached(tmp_path: Path) -> None:
+    words = (*TINY, "steps=40", "stop.metric=kimg", "stop.above=0.1")
+    run = tp.train("digits", *words, out=tmp_path / "run", device="cpu", quiet=True)
+    assert run.metrics[-1]["step"] == 8, "16 images a step, logged every second: 0.128 is the first above 0.1"
+    assert run.folder.checkpoint_steps()[-1] == 8
+    assert run.folder.sample_steps()[-1] == 8
+    assert run.info.step == 8
+    again = tp.train(None, out=tmp_path / "run", resume=True, device="cpu", quiet=True)
+    assert again.metrics[-1]["step"] == 8, "it has ended"
+    further = tp.train(None, "stop.above=0.2", out=tmp_path / "run", resume=True, device="cpu", quiet=True)
+    assert further.metrics[-1]["step"] == 14, "a further goal lets it go on"
+
+
+def test_goals_that_cannot_be_meant_are_refused(tmp_path: Path) -> None:
+    for words, message in (
+        (("stop.metric=loss/generator",), "either stop.below or stop.above"),
+        (("stop.metric=loss/generator", "stop.below=1", "stop.above=2"), "either stop.below or stop.above"),
+        (("stop.below=1",), "stop.metric is missing"),
+        (("stop.metric=loss", "stop.below=1"), "is not in the log of this game .it has: step"),
+    ):
+        with pytest.raises(UserError, match=message):
+            tp.train("digits", *TINY, *words, out=tmp_path / "run", device="cpu", quiet=True)

@@ -13,11 +13,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from twoplayer.api import Run, load, train
+    from twoplayer.api import load, train
     from twoplayer.core.batch import Batch
     from twoplayer.core.errors import Diverged, TrainingStopped, UserError
     from twoplayer.core.rng import Stream
     from twoplayer.core.verdict import Verdict
+    from twoplayer.trained import Run
 
 __version__ = "0.1.0"
 __all__ = [
@@ -34,7 +35,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Run": "twoplayer.api",
+    "Run": "twoplayer.trained",
     "load": "twoplayer.api",
     "train": "twoplayer.api",
     "Batch": "twoplayer.core.batch",

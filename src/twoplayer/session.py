@@ -161,6 +161,12 @@ def _classifier_error(recipe: Recipe) -> Callable[[nn.Module], float] | None:
     return classifier_probe(held_out) if held_out is not None and held_out.labels is not None else None
 
 
+def load_data(options: DataOptions) -> ImageData:
+    """The images that a recipe's `data` section means. Raises UserError."""
+    data = open_source(options.source).load(options.split, options.image_size, options.channels)
+    return data.halved(options.halvings)
+
+
 def held_out_data(options: DataOptions) -> ImageData | None:
     """The test split, brought to the form of the training images; None where the source has no splits."""
     data = open_source(options.source).load("test", options.image_size, options.channels)

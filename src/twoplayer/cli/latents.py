@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from twoplayer.cli.sample import _class
+from twoplayer.cli.sample import class_said
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -175,7 +175,7 @@ def _progress(steps: int) -> Iterator[Callable[[int], None]]:
 
 
 def _label(trained: tp.Run, text: str | None) -> str | int | None:
-    return None if text is None else _class(text, trained.info.class_names)
+    return None if text is None else class_said(text, trained.info.class_names)
 
 
 def _numbers(option: str, text: str) -> list[int]:

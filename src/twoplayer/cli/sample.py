@@ -26,7 +26,7 @@ def sample(
     from twoplayer.runs.grid import save_png, write_pictures
 
     trained = tp.load(run)
-    labels = [_class(text, trained.info.class_names) for text in label] if label else None
+    labels = [class_said(text, trained.info.class_names) for text in label] if label else None
     if grid is not None and out is not None:
         raise UserError("say either --grid FILE.png or --out FOLDER")
     if out is not None:
@@ -43,6 +43,6 @@ def sample(
     typer.echo(str(grid))
 
 
-def _class(text: str, names: tuple[str, ...]) -> str | int:
+def class_said(text: str, names: tuple[str, ...]) -> str | int:
     """A name, or the id that a number means where no class has that name."""
     return int(text) if text not in names and text.isdecimal() else text

@@ -96,6 +96,19 @@ class Latents(Component):
         """n latents [n, dim] from a stream."""
 
 
+@runtime_checkable
+class Bounded(Protocol):
+    """A distribution outside whose range there are no latents.
+
+    Attributes:
+        low: smallest value.
+        high: bound above all values.
+    """
+
+    low: float
+    high: float
+
+
 class Objective(Component):
     """The game: what each player minimizes."""
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +21,7 @@ from torch import Tensor, nn
 from twoplayer.core.batch import to_float, to_uint8
 from twoplayer.core.errors import UserError
 from twoplayer.core.modes import mode
-from twoplayer.core.protocols import Latents
+from twoplayer.core.protocols import Bounded, Latents
 from twoplayer.core.rng import Stream
 from twoplayer.runs.sampling import BLOCK, NOTHING
 
@@ -31,19 +30,6 @@ SMALLEST_SINE = 1e-6
 
 VARIATION = 0.25
 """Radford et al. 2015, figure 7: uniform noise of this scale makes the pictures around a result."""
-
-
-@runtime_checkable
-class Bounded(Protocol):
-    """A distribution outside whose range there are no latents.
-
-    Attributes:
-        low: smallest value.
-        high: bound above all values.
-    """
-
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)

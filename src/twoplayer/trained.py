@@ -1,0 +1,284 @@
+"""A trained run: drawing from it, judging it, and what its players know."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from twoplayer.core.errors import UserError
+from twoplayer.core.protocols import Supervised
+from twoplayer.core.rng import Stream
+from twoplayer.data.batches import Batches
+from twoplayer.data.images import ImageData
+from twoplayer.evaluation.evaluate import Figures, Real, game_figures, sliced_wasserstein_figures
+from twoplayer.evaluation.features import LabelProbe, held_out, label_probe
+from twoplayer.evaluation.fresh_losses import Judged, fresh_losses
+from twoplayer.evaluation.latents import Recovered, arithmetic, pictures_of, recover, walk
+from twoplayer.recipes.load import load_recipe
+from twoplayer.recipes.schema import Recipe
+from twoplayer.runs.files import write_json
+from twoplayer.runs.folder import RunFolder
+from twoplayer.runs.grid import tile
+from twoplayer.runs.log import Row, read_rows
+from twoplayer.runs.sampling import latents_of, sample_best, sample_blocks
+from twoplayer.runs.snapshot import SnapshotInfo, read_classifier, read_snapshot
+from twoplayer.session import held_out_data, load_data, restore
+from twoplayer.training.checkpoint import DamagedCheckpoint, read_checkpoint, read_newest
+from twoplayer.training.state import TrainingState, new_state
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+MAX_SAMPLES = 1_000_000
+
+Labels = int | str | Sequence[int | str]
+"""Classes by name or id."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder and what can be done with it.
+
+    Attributes:
+        path: the folder.
+        checkpoint: "newest" or "best".
+    """
+
+    path: Path
+    checkpoint: Literal["newest", "best"] = "newest"
+
+    @property
+    def folder(self) -> RunFolder:
+        """Names of everything in the run's folder."""
+        return RunFolder(self.path)
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """The fully resolved recipe."""
+        return load_recipe(str(self.folder.config))
+
+    @property
+    def metrics(self) -> list[Row]:
+        """The lines of the metrics log."""
+        return read_rows(self.folder.metrics)
+
+    @cached_property
+    def info(self) -> SnapshotInfo:
+        """What the generator is and was trained on."""
+        return read_snapshot(self.folder.generator)[1]
+
+    @cached_property
+    def generator(self) -> nn.Module:
+        """The averaged generator in evaluation mode: latents [N, latent_dim] to float images in [-1, 1]."""
+        if self.checkpoint == "newest":
+            return read_snapshot(self.folder.generator)[0]
+        return self._state.generator_for_use.eval()
+
+    @cached_property
+    def discriminator(self) -> nn.Module:
+        """The (averaged) discriminator of the same checkpoint in evaluation mode: images in [-1, 1] to a `Verdict`."""
+        return self._state.discriminator_for_use.eval()
+
+    def sample(self, n: int, seed: int = 0, best_of: int = 1, labels: Labels | None = None) -> Tensor:
+        """n pictures, uint8 [n, C, H, W]. Picture i depends on the seed only, not on n.
+
+        Args:
+            n: how many, at most a million.
+            seed: which ones.
+            best_of: draw this many times as many and keep those that the discriminator finds most real.
+            labels: for a conditional run, the class or classes, by name or id; picture i has the i-th of them, round
+                and round. All classes when left out.
+
+        Raises:
+            UserError: n, seed or best_of is not a sensible number; the run is unconditional or has no such class.
+        """
+        return torch.cat(list(self.sample_blocks(n, seed, best_of, labels)))
+
+    def sample_blocks(self, n: int, seed: int = 0, best_of: int = 1, labels: Labels | None = None) -> Iterator[Tensor]:
+        """The same pictures, some at a time, for more of them than fit into memory."""
+        if not all(isinstance(number, int) for number in (n, seed, best_of)):
+            raise UserError(f"n={n}, best_of={best_of}, seed={seed}: all three are whole numbers")
+        if n < 1 or best_of < 1 or n * best_of > MAX_SAMPLES or seed < 0:
+            raise UserError(
+                f"n={n}, best_of={best_of}, seed={seed}: n and best_of start at 1, their product ends at "
+                f"{MAX_SAMPLES:,}, the seed starts at 0"
+            )
+        stream = Stream(seed).child("sample")
+        latents = self.info.latents
+        ids = self.label_ids(labels)
+        if best_of == 1:
+            given = {"labels": torch.tensor(ids)[torch.arange(n) % len(ids)]} if ids else {}
+            return sample_blocks(self.generator, latents, n, stream, given)
+        if not ids:
+            return iter([sample_best((self.generator, self.discriminator), latents, n, best_of, stream)])
+        return iter([self._best_by_class(ids, n, best_of, stream)])
+
+    def label_ids(self, labels: Labels | None) -> list[int]:
+        """The class ids that a user's labels mean; all of them for None, none for an unconditional run.
+
+        Raises UserError for classes that the run does not have.
+        """
+        names, takes = self.info.class_names, self.info.generator.takes
+        if "condition" in takes:
+            raise UserError(f"{self.path}: its generator draws onto a condition; call run.generator with your own")
+        if "labels" not in takes:
+            if labels is not None:
+                raise UserError(f"{self.path} is unconditional: its generator takes no label")
+            return []
+        if labels is None:
+            return list(range(len(names)))
+        asked = [labels] if isinstance(labels, int | str) else list(labels)
+        known = {name: number for number, name in enumerate(names)} | {i: i for i in range(len(names))}
+        for label in asked:
+            if label not in known:
+                raise UserError(f"{self.path} has no class {label!r} (it has: {', '.join(names)})")
+        return [known[label] for label in asked]
+
+    def latents_of(self, numbers: Sequence[int], seed: int = 0) -> Tensor:
+        """The latents of pictures `numbers` of `sample(seed=seed)`: [len(numbers), latent_dim]. Raises UserError."""
+        if not numbers or not 0 <= min(numbers) <= max(numbers) < MAX_SAMPLES or seed < 0:
+            raise UserError(
+                f"pictures {list(numbers)}, seed {seed}: both count from 0, pictures to {MAX_SAMPLES - 1:,}"
+            )
+        like = next(self.generator.parameters())
+        return latents_of(self.info.latents, numbers, Stream(seed).child("sample"), like)
+
+    def draw(self, latents: Tensor, label: int | str | None = None) -> Tensor:
+        """The pictures of latents [N, latent_dim], uint8 [N, C, H, W]; a conditional run needs a label for them."""
+        ids = self.label_ids(label)
+        if len(ids) > 1:
+            raise UserError(f"{self.path} is conditional; say which label (it has: {', '.join(self.info.class_names)})")
+        return pictures_of(self.generator, latents, {"labels": torch.tensor(ids * len(latents))} if ids else {})
+
+    def walk(self, stops: Sequence[int], frames: int = 12, seed: int = 0, **how: bool) -> Tensor:
+        """Latents [T, latent_dim] of a way past pictures `stops` of `sample(seed=seed)`, `frames` for each part of it.
+
+        `spherical` and `loop` are those of `evaluation.latents.walk`. Raises UserError.
+        """
+        return walk(self.latents_of(stops, seed), frames, **how)
+
+    def arithmetic(self, plus: Sequence[int], minus: Sequence[int], plus_again: Sequence[int], seed: int = 0) -> Tensor:
+        """Latents [latent_dim]: the mean of pictures `plus`, less that of `minus`, and that of `plus_again`."""
+        return arithmetic(*(self.latents_of(numbers, seed) for numbers in (plus, minus, plus_again)))
+
+    def recover(self, picture: Tensor, labels: Labels | None = None, restarts: int = 8, **how: Any) -> Recovered:
+        """The latents whose picture is nearest to a picture uint8 [C, H, W]; see `evaluation.latents.recover`.
+
+        A conditional run tries `labels`, or all its classes, each from one or more of the beginnings. Raises UserError.
+        """
+        if tuple(picture.shape) != self.info.image_shape:
+            raise UserError(f"the picture is {tuple(picture.shape)}, those of the run are {self.info.image_shape}")
+        ids = self.label_ids(labels)
+        restarts = max(restarts, len(ids))
+        given = {"labels": torch.tensor(ids)[torch.arange(restarts) % len(ids)]} if ids else {}
+        return recover(self.generator, picture, self.info.latents, restarts=restarts, given=given, **how)
+
+    def probe(self, train_size: int = 1000, seed: int = 0) -> LabelProbe:
+        """How well a linear classifier reads classes off D's features; see `evaluation.features.label_probe`.
+
+        It is trained on up to `train_size` images of the train split and tested on the test split; without splits, on a
+        fifth of the images. Raises UserError for unlabeled data and for a D that is told the label.
+        """
+        told = self.recipe.discriminator.takes
+        if told or train_size < 2 or seed < 0:
+            why = f"its discriminator is told the {told[0]}" if told else f"train_size={train_size}, seed={seed}"
+            raise UserError(f"{self.path} cannot be probed: {why}")
+        data = self.recipe.data
+        train, test = (load_data(data.model_copy(update={"split": split})) for split in ("train", "test"))
+        return label_probe(self.discriminator, *held_out(train, test, train_size, seed), seed)
+
+    def _best_by_class(self, ids: list[int], n: int, best_of: int, stream: Stream) -> Tensor:
+        """The best of each class, in the places where `sample` would put that class."""
+        slots = torch.tensor(ids)[torch.arange(n) % len(ids)]
+        pictures = torch.empty((n, *self.info.image_shape), dtype=torch.uint8)
+        for number in sorted(set(ids)):
+            places = (slots == number).nonzero().flatten()
+            if len(places):
+                label = {"labels": torch.tensor([number])}
+                told = (label, label if "labels" in self.recipe.discriminator.takes else {})
+                players, place = (self.generator, self.discriminator), stream.child("class", number)
+                pictures[places] = sample_best(players, self.info.latents, len(places), best_of, place, told)
+        return pictures
+
+    def grid(self, n: int = 25, seed: int = 0, best_of: int = 1, labels: Labels | None = None) -> Image:
+        """The same pictures tiled, as a Pillow image; those of a conditional run with one column per class."""
+        pictures = self.sample(n, seed, best_of, labels)
+        ids = self.label_ids(labels)[:n]
+        if len(ids) < 2:
+            return tile(pictures)
+        return tile(pictures, len(ids), [self.info.class_names[number] for number in ids])
+
+    @cached_property
+    def classifier(self) -> nn.Module:
+        """Of a semi-supervised run: images in [-1, 1] to a `Verdict` with `class_logits`, in evaluation mode."""
+        if not isinstance(self.recipe.objective, Supervised):
+            raise UserError(f"{self.path} has no classifier: its objective is {self.recipe.objective.name}")
+        if self.checkpoint == "newest":
+            return read_classifier(self.folder.classifier)[0]
+        return self.discriminator
+
+    def test(self, n: int = 2000, seed: int = 0) -> dict[str, float]:
+        """Average losses and scores on n fresh fakes and n held-out reals; no weight is touched.
+
+        The reals are of the test split where the data has one, else of the training images.
+        """
+        _, batches = self._held_out()
+        return fresh_losses(self._judged, batches, n, Stream(seed).child("test"))
+
+    def evaluate(self, n: int = 2000, seeds: int = 3) -> Figures:
+        """Every figure about the run, also written to RUN/evaluation.json.
+
+        Args:
+            n: real images and fakes per figure.
+            seeds: how often each random figure is taken anew.
+
+        Returns:
+            By figure: value, spread over the seeds, floor (real against real), how many images, which split.
+        """
+        if n < 1 or seeds < 1:
+            raise UserError(f"n={n}, seeds={seeds}: both start at 1")
+        data, batches = self._held_out()
+        real, info = Real(data, batches, n, seeds), self.info
+        figures: Figures = {} if self.recipe.levels else game_figures(self._judged, real)
+        figures["sliced-wasserstein"] = sliced_wasserstein_figures(
+            self.generator, info.latents, info.generator.takes, real
+        )
+        write_json(self.folder.evaluation, figures)
+        return figures
+
+    def _held_out(self) -> tuple[ImageData, Batches]:
+        options = self.recipe.data
+        data = held_out_data(options) if options.split == "train" else None
+        data = data or load_data(options)
+        coarse = options.condition_on_coarse
+        return data, Batches(data, 1, Stream(0), torch.device("cpu"), condition_on_coarse=coarse)
+
+    @property
+    def _judged(self) -> Judged:
+        recipe = self.recipe
+        networks = (recipe.generator, recipe.discriminator)
+        return Judged(self.generator, self.discriminator, networks, self.info.latents, recipe.objective)
+
+    @cached_property
+    def _state(self) -> TrainingState:
+        info = self.info
+        if self.recipe.levels:
+            raise UserError(f"{self.path} is a pyramid: each of {self.path / 'levels'} has a discriminator of its own")
+        state = new_state(self.recipe, info.image_shape, len(info.class_names), torch.device("cpu"))
+        found = read_newest(self.folder)
+        if found is None:
+            raise UserError(f"{self.path} has no checkpoint yet")
+        tree, best_step = found[0], found[0]["best"]["step"]
+        if self.checkpoint == "best" and best_step not in (0, tree["step"]):
+            try:
+                tree, _ = read_checkpoint(self.folder.checkpoint(best_step))
+            except DamagedCheckpoint as error:
+                raise UserError(f"the best checkpoint is damaged: {error}") from error
+        restore(state, tree, self.folder)
+        return state

@@ -7,13 +7,15 @@ classes the generator (100 latents) has 2,413,984 parameters, the discriminator 
 
 The condition is the label as one-hot numbers, or with `condition_dim` any vector of that length.
 
-Deviations: the paper's G ends in a sigmoid on pixels in [0, 1]; images here are in [-1, 1], so 2s - 1. First weights
-are Glorot-uniform; the paper does not give its own.
+Pixels there are in [0, 1]; images here in [-1, 1] are shifted and halved on D's way in and the reverse on G's way out.
+First weights are uniform in +-0.05 (G) and +-0.005 (D), as in the code of the GAN that the paper builds on,
+https://github.com/goodfeli/adversarial; the paper gives none.
 """
 
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Literal
 
 import torch
@@ -22,7 +24,7 @@ from torch import Tensor, nn
 
 from twoplayer.core.protocols import DiscriminatorNetwork, GeneratorNetwork, Given, ImageShape
 from twoplayer.core.verdict import Verdict
-from twoplayer.ops.initialization import glorot_uniform
+from twoplayer.ops.initialization import uniform_weights
 from twoplayer.ops.labels import one_hot, require_classes
 from twoplayer.ops.maxout import Maxout
 
@@ -35,6 +37,7 @@ class CganGenerator(GeneratorNetwork):
         condition_width: units of the layer on the condition.
         joint_width: units of the layer on both.
         dropout: probability of dropping a hidden value.
+        initial_range: first weights are uniform within this on both sides of zero.
         condition_dim: numbers in the condition; 0 takes labels instead.
     """
 
@@ -43,6 +46,7 @@ class CganGenerator(GeneratorNetwork):
     condition_width: int = Field(1000, ge=1, le=100_000)
     joint_width: int = Field(1200, ge=1, le=100_000)
     dropout: float = Field(0.5, ge=0.0, lt=1.0)
+    initial_range: float = Field(0.05, gt=0.0)
     condition_dim: int = Field(0, ge=0, le=1_000_000)
 
     @property
@@ -52,7 +56,8 @@ class CganGenerator(GeneratorNetwork):
     def build(self, latent_dim: int, image_shape: ImageShape, num_classes: int) -> nn.Module:
         if not self.condition_dim:
             require_classes(num_classes, "the generator")
-        return _Generator(self, latent_dim, image_shape, self.condition_dim or num_classes).apply(glorot_uniform)
+        network = _Generator(self, latent_dim, image_shape, self.condition_dim or num_classes)
+        return network.apply(partial(uniform_weights, bound=self.initial_range))
 
 
 class CganDiscriminator(DiscriminatorNetwork):
@@ -66,6 +71,7 @@ class CganDiscriminator(DiscriminatorNetwork):
         joint_units: maxout units on both.
         joint_pieces: pieces of each.
         dropout: probability of dropping a hidden value.
+        initial_range: first weights are uniform within this on both sides of zero.
         condition_dim: numbers in the condition; 0 takes labels instead.
     """
 
@@ -77,6 +83,7 @@ class CganDiscriminator(DiscriminatorNetwork):
     joint_units: int = Field(240, ge=1, le=100_000)
     joint_pieces: int = Field(4, ge=1, le=100)
     dropout: float = Field(0.5, ge=0.0, lt=1.0)
+    initial_range: float = Field(0.005, gt=0.0)
     condition_dim: int = Field(0, ge=0, le=1_000_000)
 
     @property
@@ -90,7 +97,8 @@ class CganDiscriminator(DiscriminatorNetwork):
     def build(self, image_shape: ImageShape, num_classes: int) -> nn.Module:
         if not self.condition_dim:
             require_classes(num_classes, "the discriminator")
-        return _Discriminator(self, image_shape, self.condition_dim or num_classes).apply(glorot_uniform)
+        network = _Discriminator(self, image_shape, self.condition_dim or num_classes)
+        return network.apply(partial(uniform_weights, bound=self.initial_range))
 
 
 class _Generator(nn.Module):
@@ -127,7 +135,8 @@ class _Discriminator(nn.Module):
 
     def forward(self, images: Tensor, *, labels: Tensor | None = None, condition: Tensor | None = None) -> Verdict:
         told = _vector(labels, condition, self.condition_dim, images)
-        both = torch.cat([self.from_pixels(images.flatten(1)), self.from_condition(told)], 1)
+        pixels = images.flatten(1).add(1.0).mul(0.5)
+        both = torch.cat([self.from_pixels(pixels), self.from_condition(told)], 1)
         features: Tensor = self.joint(self.dropout(both))
         return Verdict(self.to_logit(self.dropout(features)).flatten(), features)
 

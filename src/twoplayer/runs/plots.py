@@ -10,6 +10,7 @@ from operator import mul
 from twoplayer.runs.log import Row
 
 PLAYERS = {"generator": "#d1495b", "discriminator": "#00798c", "real": "#66a182", "fake": "#edae49"}
+CLASSIFIER_ERROR = "classifier/test_error"
 
 
 def loss_plot(rows: Sequence[Row]) -> bytes:
@@ -21,6 +22,16 @@ def loss_plot(rows: Sequence[Row]) -> bytes:
 def score_plot(rows: Sequence[Row]) -> bytes:
     """The scores in [0, 1] with the ideal 0.5 marked. PNG."""
     return _plot(rows, ["score/generator", "score/discriminator"], "score", (0.0, 1.0))
+
+
+def classifier_plot(rows: Sequence[Row]) -> bytes:
+    """The share of test images that the classifier names wrongly, against steps. PNG."""
+    return _plot(rows, [CLASSIFIER_ERROR], "share of test images", None)
+
+
+def has_classifier(rows: Sequence[Row]) -> bool:
+    """Whether D names classes and was tested on the way."""
+    return any(row.get(CLASSIFIER_ERROR) is not None for row in rows)
 
 
 def has_scores(rows: Sequence[Row]) -> bool:
@@ -38,11 +49,11 @@ def _plot(rows: Sequence[Row], keys: Sequence[str], label: str, limits: tuple[fl
     for key in keys:
         points = [(row["step"], row[key]) for row in rows if row.get(key) is not None]
         name = key.split("/")[1]
-        title = f"discriminator on {name}" if name in ("real", "fake") else name
+        title = f"discriminator on {name}" if name in ("real", "fake") else name.replace("_", " ")
         if points:
             steps, values = zip(*points, strict=True)
             marker = "o" if len(points) == 1 else None
-            axes.plot(steps, values, label=title, color=PLAYERS[name], linewidth=1.4, marker=marker)
+            axes.plot(steps, values, label=title, color=PLAYERS.get(name, "#2f4858"), linewidth=1.4, marker=marker)
     if limits:
         axes.set_ylim(*limits)
         axes.axhline(0.5, color="0.6", linewidth=1, linestyle="--", label="ideal")

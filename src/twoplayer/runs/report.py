@@ -14,7 +14,7 @@ from PIL import Image
 from twoplayer.runs.files import write_text
 from twoplayer.runs.folder import RunFolder
 from twoplayer.runs.log import Row, read_rows
-from twoplayer.runs.plots import has_scores, loss_plot, score_plot
+from twoplayer.runs.plots import classifier_plot, has_classifier, has_scores, loss_plot, score_plot
 
 logger = logging.getLogger("twoplayer")
 
@@ -114,6 +114,9 @@ def _plots(rows: list[Row]) -> str:
     if has_scores(rows):
         page += "<h2>Scores</h2><p>Generator: mean D(fake). Discriminator: mean of D(real) and 1 - D(fake).</p>"
         page += _image(score_plot(rows), "scores by step and epoch", "plot")
+    if has_classifier(rows):
+        page += "<h2>Classifier</h2><p>Errors of the averaged discriminator on the test split.</p>"
+        page += _image(classifier_plot(rows), "test error by step and epoch", "plot")
     return page
 
 

@@ -36,7 +36,7 @@ $(BIN)/.dev: pyproject.toml constraints.txt $(BIN)/.run
 	@touch $@
 
 test: $(BIN)/.dev
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
 
 check: lint types imports test
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 
@@ -17,9 +17,6 @@ from twoplayer.recipes.schema import Recipe
 from twoplayer.runs.folder import RunFolder
 from twoplayer.session import explaining_memory, load_data, run_session
 from twoplayer.trained import Run
-
-if TYPE_CHECKING:
-    pass
 
 DEVICES = ("cpu", "cuda", "mps")
 

@@ -8,12 +8,12 @@ goes on in the middle of whatever levels were under way.
 from __future__ import annotations
 
 import os
+import re
 import shlex
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -24,7 +24,8 @@ from twoplayer.core.rng import Stream
 from twoplayer.core.stop import StopRequest
 from twoplayer.data.images import ImageData
 from twoplayer.networks.pyramid import PyramidGenerator, PyramidLevel
-from twoplayer.recipes.load import to_yaml
+from twoplayer.recipes.load import load_recipe, to_yaml
+from twoplayer.recipes.resume import core, require_same
 from twoplayer.recipes.schema import Recipe
 from twoplayer.runs.environment import describe_environment
 from twoplayer.runs.files import write_json, write_text
@@ -35,6 +36,7 @@ from twoplayer.runs.report import write_report
 from twoplayer.runs.sampling import sample
 from twoplayer.runs.snapshot import SnapshotInfo, read_snapshot, write_snapshot
 from twoplayer.session import data_facts, run_session
+from twoplayer.training.progress import SECONDS_BETWEEN_LINES, describe, say
 
 SECONDS_BETWEEN_LOOKS = 0.2
 
@@ -57,33 +59,41 @@ def run_pyramid(
     """
     folder = folder or claim_next_run(Path("runs"), recipe.name)
     with folder.locked(), stop.deferring():
-        if not resume:
+        if resume:
+            _require_that_levels_can_go_on(folder, recipe, data)
+        else:
             folder.require_free()
         folder.prepare(to_yaml(recipe))
         write_json(folder.environment, describe_environment(device) | {"data": data_facts(data)})
-        with _telling_how_to_go_on(folder):
+        try:
             if recipe.level_processes > 1:
                 _train_side_by_side(folder, recipe, device, stop, quiet=quiet)
             else:
                 _train_in_turn(folder, recipe, data, device, stop, quiet=quiet)
-        _put_together(folder, recipe, data)
-        write_report(folder)
+        except TrainingStopped as stopped:
+            what = str(stopped).split(";")[0]
+            hint = f"go on with: twoplayer train --resume --out {shlex.quote(str(folder.path))}"
+            raise TrainingStopped(f"{what}; {hint}") from None
+        finally:
+            _put_together(folder, recipe, data)
     return folder
+
+
+def _require_that_levels_can_go_on(folder: RunFolder, recipe: Recipe, data: ImageData) -> None:
+    """Raise UserError when a level that has begun would have to become shorter or another game."""
+    for number in range(len(recipe.levels)):
+        place = level_folder(folder, number)
+        if place.exists():
+            own, asked = load_recipe(str(place.config)), recipe.level(number)
+            require_same(core(own), core(asked), f"level {number} cannot be resumed with another recipe")
+            per_epoch = len(data) // asked.batch_size
+            if asked.total_steps(per_epoch) < own.total_steps(per_epoch):
+                raise UserError(f"{place.path} can only be made longer, not {asked.total_steps(per_epoch)} steps")
 
 
 def level_folder(folder: RunFolder, number: int) -> RunFolder:
     """Where the run of a level lies."""
     return RunFolder(folder.path / "levels" / str(number))
-
-
-@contextmanager
-def _telling_how_to_go_on(folder: RunFolder) -> Iterator[None]:
-    try:
-        yield
-    except TrainingStopped as stopped:
-        what = str(stopped).split(";")[0]
-        hint = f"go on with: twoplayer train --resume --out {shlex.quote(str(folder.path))}"
-        raise TrainingStopped(f"{what}; {hint}") from None
 
 
 def _train_in_turn(
@@ -103,36 +113,37 @@ def _train_side_by_side(
     """Each level is the command `twoplayer train` in a process of its own, with its share of the processors."""
     waiting = list(range(len(recipe.levels)))
     running: dict[int, subprocess.Popen[bytes]] = {}
+    watch = _Watch(folder, len(recipe.levels), quiet=quiet)
     while waiting or running:
         if stop.requested:
             _end(running)
             raise TrainingStopped("stopped; every level under way was saved")
         while waiting and len(running) < recipe.level_processes:
             number = waiting.pop(0)
-            running[number] = _start(level_folder(folder, number), recipe, number, device, quiet=quiet)
+            running[number] = _start(level_folder(folder, number), recipe, number, device)
         time.sleep(SECONDS_BETWEEN_LOOKS)
+        watch.look()
         for number in [number for number, process in running.items() if process.poll() is not None]:
-            code = running.pop(number).returncode
-            if code:
+            ended = running.pop(number)
+            _, said = ended.communicate()
+            if ended.returncode:
                 _end(running)
-                raise _failure(code, number, level_folder(folder, number))
+                raise _failure(ended.returncode, number, said.decode(errors="replace").strip())
 
 
-def _start(
-    place: RunFolder, recipe: Recipe, number: int, device: torch.device, *, quiet: bool
-) -> subprocess.Popen[bytes]:
-    words = [sys.executable, "-m", "twoplayer", "train", "--out", str(place.path), "--device", str(device)]
-    if place.exists():
-        words.append("--resume")
-    else:
-        config = place.path.parent / f"{number}.yaml"
-        config.parent.mkdir(parents=True, exist_ok=True)
-        write_text(config, to_yaml(recipe.level(number)))
-        words.append(str(config))
+def _start(place: RunFolder, recipe: Recipe, number: int, device: torch.device) -> subprocess.Popen[bytes]:
+    config = place.path.parent / f"{number}.yaml"
+    config.parent.mkdir(parents=True, exist_ok=True)
+    write_text(config, to_yaml(recipe.level(number)))
+    words = [sys.executable, "-m", "twoplayer", "train", str(config), "--out", str(place.path), "--quiet"]
+    words += ["--device", str(device), *(["--resume"] if place.exists() else [])]
     threads = max((os.cpu_count() or 1) // recipe.level_processes, 1)
-    quietly = ["--quiet"] if quiet else []
     return subprocess.Popen(
-        words + quietly, env={"OMP_NUM_THREADS": str(threads)} | os.environ, stdout=subprocess.DEVNULL
+        words,
+        env={"OMP_NUM_THREADS": str(threads)} | os.environ,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,  # a terminal's Ctrl-C reaches the parent only, which passes it on once
     )
 
 
@@ -141,23 +152,58 @@ def _end(running: dict[int, subprocess.Popen[bytes]]) -> None:
     for process in running.values():
         process.terminate()
     for process in running.values():
-        process.wait()
+        process.communicate()
 
 
-def _failure(code: int, number: int, place: RunFolder) -> BaseException:
-    """What the exit code of a level's process says; its own message is on stderr already."""
+def _failure(code: int, number: int, said: str) -> BaseException:
+    """What the end of a level's process means, with its own last line."""
+    last = said.splitlines()[-1].removeprefix("twoplayer: ") if said else f"exit code {code}"
     if code == Diverged.exit_code:
-        rows = read_rows(place.metrics)
-        return Diverged(int(rows[-1]["step"] or 0) if rows else 0, f"level {number}")
+        found = re.search(r"in step (\d+): (.*) is NaN", last)
+        return Diverged(int(found[1]), f"level {number}, {found[2]}") if found else Diverged(0, f"level {number}")
     if code == TrainingStopped.exit_code:
         return TrainingStopped(f"level {number} was stopped")
     if code == UserError.exit_code:
-        return UserError(f"level {number} could not be trained; the reason is in the line above")
-    return RuntimeError(f"level {number} ended with exit code {code}")
+        return UserError(f"level {number}: {last}")
+    if code < 0:
+        reason = signal.Signals(-code).name
+        return UserError(
+            f"the process of level {number} was ended by {reason}; if memory ran out, lower level_processes"
+        )
+    return RuntimeError(f"level {number}: {said or last}")
+
+
+class _Watch:
+    """Shows how far levels are that train in other processes: a line per level, at most one in five seconds each."""
+
+    def __init__(self, folder: RunFolder, levels: int, *, quiet: bool) -> None:
+        self.logs = {} if quiet else {number: level_folder(folder, number).metrics for number in range(levels)}
+        self.shown: dict[int, float] = {}
+        self.next_look_at = 0.0
+
+    def look(self) -> None:
+        """Print what is new."""
+        if time.monotonic() < self.next_look_at:
+            return
+        self.next_look_at = time.monotonic() + SECONDS_BETWEEN_LINES
+        for number, log in self.logs.items():
+            rows = read_rows(log)
+            step = float(rows[-1]["step"] or 0) if rows else 0.0
+            if rows and self.shown.get(number) != step:
+                self.shown[number] = step
+                say(f"level {number}  step {step:.0f}  {describe(rows[-1])}")
 
 
 def _put_together(folder: RunFolder, recipe: Recipe, data: ImageData) -> None:
-    """One generator, one grid and one log of the levels' own."""
+    """One log and one report of the levels' own; one generator and one grid when every level has a generator."""
+    _join_logs(folder, len(recipe.levels))
+    numbers = range(len(recipe.levels))
+    if all((level_folder(folder, number).generator / "config.json").is_file() for number in numbers):
+        _join_generators(folder, recipe, data)
+    write_report(folder)
+
+
+def _join_generators(folder: RunFolder, recipe: Recipe, data: ImageData) -> None:
     levels = [recipe.level(number) for number in range(len(recipe.levels))]
     snapshots = [read_snapshot(level_folder(folder, number).generator) for number in range(len(levels))]
     config = PyramidGenerator(
@@ -183,7 +229,6 @@ def _put_together(folder: RunFolder, recipe: Recipe, data: ImageData) -> None:
         module.load_state_dict(trained.state_dict())
     write_snapshot(folder.generator, network, info)
     _draw(folder, recipe, network, info)
-    _join_logs(folder, len(levels))
 
 
 def _draw(folder: RunFolder, recipe: Recipe, network: nn.Module, info: SnapshotInfo) -> None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import logging
 import shlex
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from twoplayer.core.errors import Diverged, TrainingStopped, UserError
+from twoplayer.core.errors import Diverged, TrainingStopped, UserError, did_you_mean
+from twoplayer.core.modes import mode
 from twoplayer.core.protocols import Supervised
 from twoplayer.core.rng import Stream
 from twoplayer.core.stop import StopRequest
@@ -28,7 +29,7 @@ from twoplayer.recipes.schema import DataOptions, Recipe
 from twoplayer.runs.environment import describe_environment
 from twoplayer.runs.files import write_json
 from twoplayer.runs.folder import RunFolder, claim_next_run
-from twoplayer.runs.log import cut_after
+from twoplayer.runs.log import ALSO, ALWAYS, CLASSIFIER_ERROR, cut_after
 from twoplayer.runs.report import write_report
 from twoplayer.runs.snapshot import SnapshotInfo
 from twoplayer.training.checkpoint import read_newest
@@ -39,6 +40,7 @@ from twoplayer.training.recorder import Recorder
 from twoplayer.training.state import TrainingState, new_state, prepare
 
 logger = logging.getLogger("twoplayer")
+PLAYERS = ("/generator", "/discriminator")
 
 
 @contextmanager
@@ -77,11 +79,31 @@ def run_session(
         labeled_per_class=recipe.data.labeled_per_class,
     )
     _require_given(recipe, batches)
+    _require_goal(recipe)
     schedule = Schedule.of(recipe, batches)
-    state = new_state(recipe, data.shape, len(data.class_names), device)
-    prepare(state, recipe, batches)
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        state = new_state(recipe, data.shape, len(data.class_names), device)
+        prepare(state, recipe, batches)
+        _try_out(state, batches)
+        return _run(folder, recipe, data, batches, schedule, state, stop, resume=resume, quiet=quiet)
+
+
+def _run(
+    folder: RunFolder | None,
+    recipe: Recipe,
+    data: ImageData,
+    batches: Batches,
+    schedule: Schedule,
+    state: TrainingState,
+    stop: StopRequest,
+    *,
+    resume: bool,
+    quiet: bool,
+) -> RunFolder:
+    """The session once its pieces are known to fit."""
+    device = batches.images.device
     folder = folder or claim_next_run(Path("runs"), recipe.name)
-    with torch.random.fork_rng([device] if device.type == "cuda" else []), folder.locked(), stop.deferring():
+    with folder.locked(), stop.deferring():
         if resume:
             _continue(folder, recipe, state, data, schedule, batches)
         else:
@@ -121,6 +143,36 @@ def _require_given(recipe: Recipe, batches: Batches) -> None:
         for name in player.takes:
             if known[name] is None:
                 raise UserError(f"{role}.name={player.name} is conditional, but the data has no {name}")
+
+
+def _require_goal(recipe: Recipe) -> None:
+    """Raise UserError when the goal's figure is none that a log can have."""
+    penalties = [f"penalty/{rule.name}{role}" for rule in recipe.regularizers for role in ("", *PLAYERS)]
+    supervised = ["loss/labeled", CLASSIFIER_ERROR] if isinstance(recipe.objective, Supervised) else []
+    known = [*ALSO, *ALWAYS, *penalties, *supervised]
+    if recipe.stop is not None and recipe.stop.metric not in known:
+        near = did_you_mean(recipe.stop.metric, known)
+        raise UserError(f"stop.metric={recipe.stop.metric} is in no log{near} (allowed: {', '.join(known)})")
+
+
+def _try_out(state: TrainingState, batches: Batches) -> None:
+    """Let the pieces meet once on two images, in evaluation mode. Raises UserError when they do not fit together."""
+    game, real = state.game, batches.some(2, batches.stream)
+    try:
+        with torch.no_grad(), ExitStack() as stack:
+            for player in (game.generator, game.discriminator):
+                stack.enter_context(mode(player.network, training=False))
+            fake = game.draw_fakes(real, batches.stream)
+            on_real, on_fake = game.judge(real, real.images, fake)
+            objective = game.objective.at(batches.stream)
+            objective.discriminator_loss(on_real, on_fake)
+            objective.generator_loss(on_real, on_fake)
+            if isinstance(objective, Supervised) and real.labels is not None:
+                objective.labeled_loss(on_real, real.labels)
+    except (AssertionError, RuntimeError) as error:
+        if isinstance(error, torch.OutOfMemoryError) or "alloc" in str(error):
+            raise
+        raise UserError(f"these pieces do not fit together: {str(error).splitlines()[0]}") from error
 
 
 def _recorder(

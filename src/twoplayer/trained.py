@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from twoplayer.core.errors import UserError
-from twoplayer.core.protocols import Supervised
+from twoplayer.core.protocols import Bounded, Supervised
 from twoplayer.core.rng import Stream
 from twoplayer.data.batches import Batches
 from twoplayer.data.images import ImageData
@@ -126,7 +126,10 @@ class Run:
         """
         names, takes = self.info.class_names, self.info.generator.takes
         if "condition" in takes:
-            raise UserError(f"{self.path}: its generator draws onto a condition; call run.generator with your own")
+            raise UserError(
+                f"{self.path}: its generator is told a vector or a coarser image for each picture; call run.generator("
+                "latents, condition=...) from Python"
+            )
         if "labels" not in takes:
             if labels is not None:
                 raise UserError(f"{self.path} is unconditional: its generator takes no label")
@@ -134,6 +137,8 @@ class Run:
         if labels is None:
             return list(range(len(names)))
         asked = [labels] if isinstance(labels, int | str) else list(labels)
+        if not asked:
+            raise UserError("labels=[] names no class; leave it out for all classes")
         known = {name: number for number, name in enumerate(names)} | {i: i for i in range(len(names))}
         for label in asked:
             if label not in known:
@@ -156,12 +161,17 @@ class Run:
             raise UserError(f"{self.path} is conditional; say which label (it has: {', '.join(self.info.class_names)})")
         return pictures_of(self.generator, latents, {"labels": torch.tensor(ids * len(latents))} if ids else {})
 
-    def walk(self, stops: Sequence[int], frames: int = 12, seed: int = 0, **how: bool) -> Tensor:
+    def walk(
+        self, stops: Sequence[int], frames: int = 12, seed: int = 0, spherical: bool | None = None, loop: bool = False
+    ) -> Tensor:
         """Latents [T, latent_dim] of a way past pictures `stops` of `sample(seed=seed)`, `frames` for each part of it.
 
-        `spherical` and `loop` are those of `evaluation.latents.walk`. Raises UserError.
+        `loop` is that of `evaluation.latents.walk`. Left out, `spherical` is true unless the latents are bounded: an
+        arc between two of those leaves their range. Raises UserError.
         """
-        return walk(self.latents_of(stops, seed), frames, **how)
+        if spherical is None:
+            spherical = not isinstance(self.info.latents, Bounded)
+        return walk(self.latents_of(stops, seed), frames, spherical, loop)
 
     def arithmetic(self, plus: Sequence[int], minus: Sequence[int], plus_again: Sequence[int], seed: int = 0) -> Tensor:
         """Latents [latent_dim]: the mean of pictures `plus`, less that of `minus`, and that of `plus_again`."""
@@ -249,6 +259,9 @@ class Run:
         figures["sliced-wasserstein"] = sliced_wasserstein_figures(
             self.generator, info.latents, info.generator.takes, real
         )
+        step = info.step if self.checkpoint == "newest" else self._state.step
+        for figure in figures.values():
+            figure |= {"step": step, "checkpoint": self.checkpoint}
         write_json(self.folder.evaluation, figures)
         return figures
 

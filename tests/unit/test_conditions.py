@@ -121,10 +121,17 @@ def test_vectors_come_from_an_npz(tmp_path: Path) -> None:
     words = ("generator={name: cgan, condition_dim: 3}", "discriminator={name: cgan, condition_dim: 3}")
     run = tp.train("digits", *TINY[:6], *words, data=tmp_path / "data.npz", out=tmp_path / "run", quiet=True)
     assert run.metrics[-1]["step"] == 4
-    with pytest.raises(UserError, match="draws onto a condition"):
+    with pytest.raises(UserError, match="is told a vector"):
         run.sample(2)
     images = run.generator(torch.zeros(2, 32), condition=torch.tensor([[0.0, 0, 0], [9, 9, 9]]))
     assert not torch.equal(images[0], images[1])
+
+
+def test_vectors_of_another_length_are_refused_in_one_line(tmp_path: Path) -> None:
+    np.savez(tmp_path / "data.npz", images=random_images(40).numpy(), conditions=np.zeros((40, 4)))
+    words = ("generator={name: cgan, condition_dim: 3}", "discriminator={name: cgan, condition_dim: 3}")
+    with pytest.raises(UserError, match="these pieces do not fit together: mat1 and mat2"):
+        tp.train("digits", *TINY[:6], *words, data=tmp_path / "data.npz", out=tmp_path / "run", quiet=True)
 
 
 @pytest.mark.parametrize(
@@ -147,7 +154,7 @@ def test_data_without_what_a_player_needs_is_refused(tmp_path: Path) -> None:
     for words, message in (
         (("generator.conditional=true",), "generator.name=mlp is conditional, but the data has no labels"),
         (("discriminator={name: cgan, condition_dim: 3}",), "the data has no condition"),
-        (("data.labeled_per_class=2",), "needs labeled data"),
+        (("generator={name: cgan, condition_dim: 3}",), "the data has no condition"),
     ):
         with pytest.raises(UserError, match=message):
             tp.train("digits", *TINY[:6], *words, data=tmp_path / "data.npz", out=tmp_path / "run", quiet=True)
@@ -211,6 +218,8 @@ def test_labels_by_name_and_id_go_round(conditional: tp.Run) -> None:
     both = conditional.sample(20, labels=[3, "7"])
     assert torch.equal(both[1::2], sevens[1::2])
     assert torch.equal(both[0::2], conditional.sample(20, labels=3)[0::2])
+    with pytest.raises(UserError, match="names no class"):
+        conditional.sample(1, labels=[])
     for wrong in (10, -1, "seven"):
         with pytest.raises(UserError, match="has no class"):
             conditional.sample(1, labels=wrong)

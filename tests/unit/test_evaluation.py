@@ -120,12 +120,30 @@ def test_a_run_ends_when_its_goal_is_reached(tmp_path: Path) -> None:
     assert further.metrics[-1]["step"] == 14, "a further goal lets it go on"
 
 
+def test_a_goal_may_be_the_classifier_s_error(tmp_path: Path) -> None:
+    """It is taken at checkpoints only; between them the run goes on."""
+    words = (*FEW, "steps=20", "stop.metric=classifier/test_error", "stop.below=1.0")
+    run = tp.train("digits-semi-supervised", *words, out=tmp_path / "run", device="cpu", quiet=True)
+    assert run.metrics[-1]["step"] == 4
+
+
+def test_labels_and_a_game_that_uses_them_come_together(tmp_path: Path) -> None:
+    for recipe, words, message in (
+        ("digits-semi-supervised", ("data.labeled_per_class=null",), "needs labels: say data.labeled_per_class"),
+        ("digits", ("data.labeled_per_class=2",), "makes no use of data.labeled_per_class"),
+        ("digits", ("data.labeled_per_class=2", "objective.name=semi-supervised"), "names no classes"),
+    ):
+        with pytest.raises(UserError, match=message):
+            tp.train(recipe, *words, out=tmp_path / "run", device="cpu", quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
 def test_goals_that_cannot_be_meant_are_refused(tmp_path: Path) -> None:
     for words, message in (
         (("stop.metric=loss/generator",), "either stop.below or stop.above"),
         (("stop.metric=loss/generator", "stop.below=1", "stop.above=2"), "either stop.below or stop.above"),
         (("stop.below=1",), "stop.metric is missing"),
-        (("stop.metric=loss", "stop.below=1"), "is not in the log of this game .it has: step"),
+        (("stop.metric=los/generator", "stop.below=1"), "did you mean 'loss/generator'"),
     ):
         with pytest.raises(UserError, match=message):
             tp.train("digits", *TINY, *words, out=tmp_path / "run", device="cpu", quiet=True)

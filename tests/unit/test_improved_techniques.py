@@ -96,7 +96,7 @@ def test_feature_matching_is_zero_on_equal_batches_and_sees_only_means(distance:
     on = verdict()
     assert on.features is not None
     shuffled = Verdict(on.logits, on.features.flip(0))
-    assert game.generator_loss(on, shuffled).abs().max() < 1e-25 if distance == "mean-squared" else 1e-12
+    assert game.generator_loss(on, shuffled).abs().max() < (1e-25 if distance == "mean-squared" else 1e-12)
     shifted = Verdict(on.logits, on.features + 0.5)
     expected = 0.25 if distance == "mean-squared" else 0.5
     torch.testing.assert_close(game.generator_loss(on, shifted), torch.full((N,), expected, dtype=torch.float64))

@@ -9,7 +9,10 @@ from torch.nn import functional as F
 
 from twoplayer.core.errors import UserError
 from twoplayer.core.protocols import DiscriminatorNetwork, GeneratorNetwork, ImageShape
+from twoplayer.networks.cgan import CganDiscriminator, CganGenerator
 from twoplayer.networks.flowers import FlowersDiscriminator, FlowersGenerator, UncroppedConvTranspose2d
+from twoplayer.networks.lapgan import LapganDiscriminator, LapganGenerator
+from twoplayer.networks.semi_supervised import SemiSupervisedDiscriminator, SemiSupervisedGenerator
 from twoplayer.networks.simple import SimpleDiscriminator, SimpleGenerator
 from twoplayer.networks.upsampling import UpsamplingDiscriminator, UpsamplingGenerator, sizes_by_doubling
 from twoplayer.ops.convolution import count_parameters
@@ -137,3 +140,22 @@ def test_only_what_judges_each_image_alone_says_so() -> None:
         module = config.model_copy(update={"dropout": 0.0}).build((1, 16, 16), 0)
         whole, half = module(images).logits, module(images[:2]).logits
         assert torch.allclose(whole[:2], half, atol=1e-5) == config.judges_alone, config.name
+
+
+@pytest.mark.parametrize(
+    ("generator", "discriminator", "shape", "latent_dim", "counts"),
+    [
+        (CganGenerator(), CganDiscriminator(), (1, 28, 28), 100, (2_413_984, 1_224_351)),
+        (LapganGenerator(), LapganDiscriminator(), (3, 32, 32), 1024, (232_579, 129_409)),
+        (SemiSupervisedGenerator(), SemiSupervisedDiscriminator(), (1, 28, 28), 100, (694_568, 1_538_770)),
+    ],
+)
+def test_trainable_parameters_of_published_players(
+    generator: GeneratorNetwork,
+    discriminator: DiscriminatorNetwork,
+    shape: tuple[int, int, int],
+    latent_dim: int,
+    counts: tuple[int, int],
+) -> None:
+    players = generator.build(latent_dim, shape, 10), discriminator.build(shape, 10)
+    assert tuple(count_parameters(player, trainable_only=True) for player in players) == counts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -83,6 +84,7 @@ def test_wrong_levels_are_refused() -> None:
         (["levels.0.generator={name: lapgan}"], "cannot take"),
         (["levels.1.generator={name: mlp}"], "has to take"),
         (["levels.0.latents={name: normal, dim: 4}"], "one distribution"),
+        (["data.halvings=1"], "belong to levels"),
     ):
         with pytest.raises(UserError, match=message):
             load_recipe("digits-lapgan", parse_overrides(words))
@@ -136,6 +138,27 @@ def test_levels_side_by_side_are_the_levels_in_turn(trained: tp.Run, cli: Cli, t
     assert torch.equal(side.generator(z, labels=torch.arange(3)), trained.generator(z, labels=torch.arange(3)))
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+def test_levels_can_be_made_longer(processes: int, trained: tp.Run, tmp_path: Path) -> None:
+    shutil.copytree(trained.path, tmp_path / "run")
+    words = ("steps=6", "levels.0.steps=8", "log_every=1", f"level_processes={processes}")
+    longer = tp.train(None, *words, out=tmp_path / "run", resume=True, device="cpu", quiet=True)
+    assert {row["level"]: row["step"] for row in longer.metrics} == {0: 8, 1: 6}
+    assert [row["step"] for row in longer.metrics if row["level"] == 1] == [2, 4, 5, 6]
+
+
+def test_a_refused_change_leaves_the_run_as_it_is(trained: tp.Run, tmp_path: Path) -> None:
+    shutil.copytree(trained.path, tmp_path / "run")
+    before = (tmp_path / "run" / "config.yaml").read_text()
+    for words, message in (
+        (("steps=2",), "can only be made longer, not 2 steps"),
+        (("levels.0.generator.widths=[9]",), "levels.0.generator.widths: the run has \\[8\\], asked for \\[9\\]"),
+    ):
+        with pytest.raises(UserError, match=message):
+            tp.train(None, *words, out=tmp_path / "run", resume=True, device="cpu", quiet=True)
+        assert (tmp_path / "run" / "config.yaml").read_text() == before
+
+
 def test_a_signal_saves_every_level_under_way_and_both_go_on(tmp_path: Path) -> None:
     words = [*TINY, "steps=4000", "levels.0.steps=4000", "level_processes=2", "--out", "run", "--device", "cpu"]
     process = subprocess.Popen(
@@ -152,3 +175,6 @@ def test_a_signal_saves_every_level_under_way_and_both_go_on(tmp_path: Path) -> 
     assert said.rstrip().endswith("go on with: twoplayer train --resume --out run")
     for number in (0, 1):
         assert list((tmp_path / "run" / "levels" / str(number) / "checkpoints").iterdir())
+    half = tp.load(tmp_path / "run")
+    assert half.sample(3).shape == (3, 1, 8, 8), "what was trained so far is one generator already"
+    assert {row["level"] for row in half.metrics} == {0, 1}

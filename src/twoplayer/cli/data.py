@@ -47,7 +47,9 @@ def recipe_for(source: str) -> Recipe | None:
     """A recipe that was made for this source, if there is one."""
     from twoplayer.recipes.load import load_recipe, recipe_names
 
-    known = [recipe for recipe in map(load_recipe, recipe_names()) if recipe.data.source == source]
+    known = [
+        recipe for recipe in map(load_recipe, recipe_names()) if recipe.data.source == source and not recipe.levels
+    ]
     return next((recipe for recipe in known if recipe.name == GENERAL_RECIPE), known[0] if known else None)
 
 

@@ -37,8 +37,13 @@ def walk(
     stops: Annotated[int, typer.Option(help="How many pictures to pass: the first ones of the seed.")] = 5,
     frames: Annotated[int, typer.Option(help="Frames from each stop to the next.")] = 12,
     spherical: Annotated[
-        bool, typer.Option("--spherical/--linear", help="Keep the length of typical latents, or go straight.")
-    ] = True,
+        bool | None,
+        typer.Option(
+            "--spherical/--linear",
+            help="Keep the length of typical latents, or go straight (default: spherical for normal latents).",
+            show_default=False,
+        ),
+    ] = None,
     seed: Seed = 0,
     label: Label = None,
 ) -> None:
@@ -60,13 +65,11 @@ def walk(
         write_gif(pictures, out)
     else:
         rows = pictures.unfold(0, frames + 1, frames).movedim(-1, 1)  # each begins where the one before ends
-        way = "spherical" if spherical else "linear"
         facts: dict[str, str | int | float] = {
             "run": run.name,
             "seed": seed,
             "stops": stops,
             "frames": frames,
-            "interpolation": way,
         }
         save_png(tile(rows.flatten(0, 1), frames + 1), out, facts)
     typer.echo(str(out))

@@ -45,7 +45,7 @@ class Real:
 def game_figures(game: Judged, real: Real) -> Figures:
     """Losses and scores on fresh samples, and the errors of a discriminator that names classes."""
     passes = [fresh_losses(game, real.batches, real.n, _place(seed)) for seed in range(real.seeds)]
-    figures: Figures = {"test-pass": _over_seeds(passes) | real.facts}
+    figures: Figures = {"test-pass": _over_seeds(passes) | {"n_real": real.n, "n_fake": real.n} | real.facts}
     if isinstance(game.objective, Supervised):
         figures["classifier"] = classifier_figures(game.discriminator, real.data) | real.facts
     return figures

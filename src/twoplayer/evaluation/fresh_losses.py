@@ -14,16 +14,9 @@ from torch import Tensor, nn
 from twoplayer.core.batch import Batch
 from twoplayer.core.conditioned import conditioned
 from twoplayer.core.modes import mode
-from twoplayer.core.protocols import (
-    DiscriminatorNetwork,
-    GeneratorNetwork,
-    Latents,
-    Objective,
-    Probabilistic,
-    SeparableObjective,
-)
+from twoplayer.core.protocols import DiscriminatorNetwork, GeneratorNetwork, Latents, Objective
 from twoplayer.core.rng import Stream
-from twoplayer.core.verdict import Verdict
+from twoplayer.core.scores import verdict_report
 from twoplayer.data.batches import Batches
 
 CHUNK = 100
@@ -55,20 +48,24 @@ def fresh_losses(game: Judged, batches: Batches, n: int, stream: Stream) -> dict
     Args:
         game: the players and what they play.
         batches: where real images come from.
-        n: how many of each; rounded up to whole hundreds.
+        n: how many of each; reals come again only where there are fewer.
         stream: which ones.
 
     Returns:
         By name in the metrics log.
     """
     sums: dict[str, float] = {}
-    rounds = -(-n // CHUNK)
-    for number in range(rounds):
-        place = stream.child(number)
-        real = batches.some(CHUNK, place.child("real"))
-        for name, value in _losses(game, real, place).items():
-            sums[name] = sums.get(name, 0.0) + float(value) / rounds
+    chosen = batches.some(n, stream.child("real"))
+    for number, start in enumerate(range(0, n, CHUNK)):
+        real = _rows(chosen, slice(start, start + CHUNK))
+        for name, value in _losses(game, real, stream.child(number)).items():
+            sums[name] = sums.get(name, 0.0) + float(value) * len(real.images) / n
     return sums
+
+
+def _rows(batch: Batch, rows: slice) -> Batch:
+    labels = None if batch.labels is None else batch.labels[rows]
+    return Batch(batch.images[rows], labels, None if batch.condition is None else batch.condition[rows])
 
 
 def _losses(game: Judged, real: Batch, place: Stream) -> dict[str, Tensor]:
@@ -77,19 +74,8 @@ def _losses(game: Judged, real: Batch, place: Stream) -> dict[str, Tensor]:
         judge = conditioned(game.discriminator, real.given(game.networks[1].takes))
         fake = generator(game.latents.draw(len(real.images), place.child("latents"), real.images))
         on_real, on_fake = judge(real.images), judge(fake)
-    return _figures(game.objective.at(place.child("objective")), on_real, on_fake)
-
-
-def _figures(objective: Objective, on_real: Verdict, on_fake: Verdict) -> dict[str, Tensor]:
-    figures = {
+    objective = game.objective.at(place.child("objective"))
+    return verdict_report(objective, on_real, on_fake) | {
         "loss/generator": objective.generator_loss(on_real, on_fake).mean(),
         "loss/discriminator": objective.discriminator_loss(on_real, on_fake).mean(),
     }
-    if isinstance(objective, SeparableObjective):
-        figures["loss/real"] = objective.real_loss(on_real).mean()
-        figures["loss/fake"] = objective.fake_loss(on_fake).mean()
-    if isinstance(objective, Probabilistic):
-        believed = objective.probability(on_fake).mean()
-        figures["score/generator"] = believed
-        figures["score/discriminator"] = (objective.probability(on_real).mean() + 1.0 - believed) / 2.0
-    return figures

@@ -69,15 +69,15 @@ def interpolate(start: Tensor, end: Tensor, steps: int, spherical: bool = False)
     """
     if steps < 2:
         raise UserError(f"steps={steps}: an interpolation has at least its 2 ends")
-    share = torch.linspace(0.0, 1.0, steps, dtype=torch.float64, device=start.device).unsqueeze(1)
-    a, b = start.double(), end.double()
+    share = torch.linspace(0.0, 1.0, steps, dtype=torch.float64).unsqueeze(1)
+    a, b = start.cpu().double(), end.cpu().double()  # mps has no float64
     of_start, of_end = 1.0 - share, share
     if spherical:
         lengths = a.norm() * b.norm()
         angle = (a.dot(b) / lengths.clamp_min(torch.finfo(torch.float64).tiny)).clamp(-1.0, 1.0).acos()
         if lengths > 0 and angle.sin() > SMALLEST_SINE:
             of_start, of_end = (of_start * angle).sin() / angle.sin(), (of_end * angle).sin() / angle.sin()
-    return (of_start * a + of_end * b).to(start.dtype)
+    return (of_start * a + of_end * b).to(start)
 
 
 def walk(stops: Tensor, steps_between: int, spherical: bool = False, loop: bool = False) -> Tensor:

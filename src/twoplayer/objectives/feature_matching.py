@@ -12,13 +12,13 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from twoplayer.core.verdict import Verdict
-from twoplayer.objectives.minimax import Minimax
+from twoplayer.objectives.minimax import CrossEntropyGame
 
 Distance = Literal["mean-squared", "mean-absolute"]
 
 
-class FeatureMatching(Minimax):
-    """The minimax game for D, feature matching for G. `generator_objective` plays no part.
+class FeatureMatching(CrossEntropyGame):
+    """The minimax game for D, feature matching for G.
 
     Attributes:
         distance: between the two mean feature vectors, averaged over features.
@@ -26,7 +26,7 @@ class FeatureMatching(Minimax):
 
     generator_judges_real: ClassVar[bool] = True
 
-    name: Literal["feature-matching"] = "feature-matching"  # type: ignore[assignment]
+    name: Literal["feature-matching"] = "feature-matching"
     distance: Distance = "mean-squared"
 
     def generator_loss(self, real: Verdict, fake: Verdict) -> Tensor:

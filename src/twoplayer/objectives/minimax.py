@@ -27,19 +27,16 @@ Target = Annotated[float, Field(ge=0.0, le=2.0)]
 Range = Annotated[tuple[Target, Target], Field(strict=False)]
 
 
-class Minimax(SeparableObjective):
-    """The minimax game.
+class CrossEntropyGame(SeparableObjective):
+    """D's side of the minimax game, shared by the games that leave it as it is.
 
     Attributes:
-        generator_objective: "non-saturating" or "saturating".
         real_target: what D is asked to say of reals; a pair draws it between the two for each image.
         fake_target: what D is asked to say of fakes.
         flip_probability: probability that D is told that a real image is a fake; G's loss and the scores know nothing
             of it.
     """
 
-    name: Literal["minimax"] = "minimax"
-    generator_objective: Literal["non-saturating", "saturating"] = "non-saturating"
     real_target: Target | Range = 1.0
     fake_target: Target = 0.0
     flip_probability: float = Field(0.0, ge=0.0, le=1.0)
@@ -67,11 +64,6 @@ class Minimax(SeparableObjective):
         """Cross-entropy of D(G(z)) to the target of fakes, [N]; -log(1 - D(G(z))) where it is 0."""
         return cross_entropy(fake.logits, self.fake_target)
 
-    def generator_loss(self, real: Verdict, fake: Verdict) -> Tensor:
-        if self.generator_objective == "saturating":
-            return -F.softplus(fake.logits)
-        return F.softplus(-fake.logits)
-
     def probability(self, verdict: Verdict) -> Tensor:
         """D's probability that each image is real, [N]."""
         return verdict.logits.sigmoid()
@@ -89,6 +81,22 @@ class Minimax(SeparableObjective):
         targets = self._stream.child("range").uniform((len(like),), low, high, like=like)
         flipped = self._stream.child("flip").uniform((len(like),), like=like) < self.flip_probability
         return torch.where(flipped, self.fake_target, targets)
+
+
+class Minimax(CrossEntropyGame):
+    """The minimax game.
+
+    Attributes:
+        generator_objective: "non-saturating" or "saturating".
+    """
+
+    name: Literal["minimax"] = "minimax"
+    generator_objective: Literal["non-saturating", "saturating"] = "non-saturating"
+
+    def generator_loss(self, real: Verdict, fake: Verdict) -> Tensor:
+        if self.generator_objective == "saturating":
+            return -F.softplus(fake.logits)
+        return F.softplus(-fake.logits)
 
 
 def cross_entropy(logits: Tensor, target: Tensor | float) -> Tensor:

@@ -45,6 +45,10 @@ class Sgd(OptimizerRule):
     def _possible(self) -> Self:
         if self.momentum_growth and self.final_momentum < self.momentum:
             raise ValueError(f"final_momentum={self.final_momentum} is below momentum={self.momentum}")
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov needs a momentum above 0 from the beginning")
+        if self.final_learning_rate > self.learning_rate:
+            raise ValueError(f"final_learning_rate={self.final_learning_rate} is above learning_rate")
         return self
 
     def build(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
@@ -65,8 +69,7 @@ class ScheduledSgd(torch.optim.SGD):
     """torch's SGD whose learning rate and momentum follow a rule."""
 
     def __init__(self, rule: Sgd, parameters: Iterable[nn.Parameter]) -> None:
-        nesterov = rule.nesterov and rule.momentum > 0
-        super().__init__(list(parameters), rule.learning_rate, momentum=rule.momentum, nesterov=nesterov)
+        super().__init__(list(parameters), rule.learning_rate, momentum=rule.momentum, nesterov=rule.nesterov)
         self.rule = rule
 
     def step(self, closure: Callable[[], float] | None = None) -> Any:

@@ -48,6 +48,8 @@ def core(recipe: Recipe) -> dict[str, Any]:
     """What has to stay the same for a run to be one run. The data may move: its content is compared elsewhere."""
     kept = {key: value for key, value in plain(recipe).items() if key not in LENGTH + LOGGING}
     kept["data"] = {key: value for key, value in kept["data"].items() if key != "source"}
+    if "levels" in kept:
+        kept["levels"] = [{key: value for key, value in level.items() if key not in LENGTH} for level in kept["levels"]]
     return kept
 
 
@@ -71,9 +73,15 @@ def differences(own: Mapping[str, Any], asked: Mapping[str, Any], prefix: str = 
     """What differs, as "key: the run has X, asked for Y", with dotted keys."""
     lines: list[str] = []
     for key in {**own, **asked}:
-        mine, theirs, name = own.get(key), asked.get(key), f"{prefix}{key}"
+        mine, theirs, name = _by_place(own.get(key)), _by_place(asked.get(key)), f"{prefix}{key}"
         if isinstance(mine, Mapping) and isinstance(theirs, Mapping):
             lines += differences(mine, theirs, f"{name}.")
         elif mine != theirs:
             lines.append(f"{name}: the run has {mine}, asked for {theirs}")
     return lines
+
+
+def _by_place(value: Any) -> Any:
+    """A list of sections as a mapping, so that differences are found inside them."""
+    is_sections = isinstance(value, list) and value and all(isinstance(inner, Mapping) for inner in value)
+    return {str(place): inner for place, inner in enumerate(value)} if is_sections else value

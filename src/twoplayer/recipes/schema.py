@@ -14,6 +14,7 @@ from twoplayer.core.protocols import (
     Objective,
     OptimizerRule,
     Regularizer,
+    Supervised,
 )
 
 for _room in ("networks", "objectives", "regularizers", "latents", "optimizers"):
@@ -201,11 +202,18 @@ class Recipe(Settings):
         names = [rule.name for rule in self.regularizers]
         if len(set(names)) < len(names):
             raise ValueError(f"two regularizers have one name ({', '.join(names)})")
+        supervised = isinstance(self.objective, Supervised)
+        if supervised and self.data.labeled_per_class is None:
+            raise ValueError(f"objective.name={self.objective.name} needs labels: say data.labeled_per_class")
+        if not supervised and self.data.labeled_per_class is not None:
+            raise ValueError(f"objective.name={self.objective.name} makes no use of data.labeled_per_class")
         if self.levels:
             self._check_levels()
         return self
 
     def _check_levels(self) -> None:
+        if self.data.halvings or self.data.condition_on_coarse:
+            raise ValueError("data.halvings and data.condition_on_coarse belong to levels; a pyramid sets them itself")
         for number in range(len(self.levels)):
             level = self.level(number)
             if ("condition" in level.generator.takes) != (number > 0):

@@ -29,7 +29,8 @@ class ParameterMean(nn.Module):
         super().__init__()
         for place, parameter in enumerate(network.parameters()):
             self.register_buffer(f"mean_{place}", parameter.detach().clone())
-        self.register_buffer("updates", torch.ones((), dtype=torch.int64))
+        device = next(network.parameters()).device
+        self.register_buffer("updates", torch.ones((), dtype=torch.int64, device=device))
 
     def means(self) -> list[Tensor]:
         """One mean per parameter, in the network's order."""
@@ -39,8 +40,9 @@ class ParameterMean(nn.Module):
     def update(self, network: nn.Module) -> None:
         """Take the network's present parameters into the mean."""
         self.updates += 1
+        share = 1.0 / self.updates.to(self.means()[0])
         for mean, parameter in zip(self.means(), network.parameters(), strict=True):
-            mean.lerp_(parameter.detach(), 1.0 / self.updates.to(mean))
+            mean.lerp_(parameter.detach(), share)
 
 
 class HistoricalAveraging(Regularizer):

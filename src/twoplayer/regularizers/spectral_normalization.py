@@ -12,6 +12,7 @@ from pydantic import Field
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from twoplayer.core.errors import UserError
 from twoplayer.core.protocols import Regularizer
 
 NORMALIZED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d)
@@ -28,7 +29,12 @@ class SpectralNormalization(Regularizer):
     power_iterations: int = Field(1, ge=1, le=100)
 
     def attach(self, discriminator: nn.Module) -> None:
-        """Change the module in place. Its weights stay where they are; what a layer uses is computed from them."""
-        for module in list(discriminator.modules()):
-            if isinstance(module, NORMALIZED):
-                spectral_norm(module, n_power_iterations=self.power_iterations)
+        """Change the module in place. Its weights stay where they are; what a layer uses is computed from them.
+
+        Raises UserError when no layer can be normalized.
+        """
+        found = [module for module in discriminator.modules() if isinstance(module, NORMALIZED)]
+        if not found:
+            raise UserError(f"{self.name}: this discriminator has no layer that it could normalize")
+        for module in found:
+            spectral_norm(module, n_power_iterations=self.power_iterations)

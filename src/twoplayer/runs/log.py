@@ -16,6 +16,11 @@ ALWAYS = ("loss/generator", "loss/discriminator", "loss/real", "loss/fake", "sco
 """Keys that every row has, besides step, kimg, epoch, seconds and images_per_second."""
 
 
+ALSO = ("step", "kimg", "epoch", "seconds", "images_per_second")
+CLASSIFIER_ERROR = "classifier/test_error"
+"""Share of test images that the classifier of semi-supervised training names wrongly; in the rows of checkpoints."""
+
+
 def append_row(path: Path, row: Row) -> None:
     """Add a line and hand it to the system, so that a reader sees it at once."""
     with path.open("ab") as file:

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from functools import partial
 from operator import mul
 
-from twoplayer.runs.log import Row
+from twoplayer.runs.log import CLASSIFIER_ERROR, Row
 
 PLAYERS = {"generator": "#d1495b", "discriminator": "#00798c", "real": "#66a182", "fake": "#edae49"}
-CLASSIFIER_ERROR = "classifier/test_error"
 
 
 def loss_plot(rows: Sequence[Row]) -> bytes:

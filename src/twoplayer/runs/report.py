@@ -43,7 +43,7 @@ def write_report(folder: RunFolder) -> None:
         f"<style>{STYLE}</style><h1>{name}</h1>",
         _summary(rows, environment),
         _samples(folder),
-        _levels(folder) or _plots(rows),
+        _levels(folder, rows) or _plots(rows),
         "<h2>Recipe</h2><p>Repeat this run: <code>twoplayer train config.yaml</code></p>",
         f"<pre>{html.escape(config)}</pre>",
         f"<h2>Environment</h2><pre>{html.escape(json.dumps(environment, indent=2))}</pre></html>",
@@ -77,6 +77,10 @@ def _summary(rows: list[Row], environment: dict[str, Any]) -> str:
         "real images shown": f"{last['kimg']:,.1f} thousand",
         "time": f"{last['seconds']:,.0f} s",
         "speed": f"{last['images_per_second']:,.0f} images/s",
+    }
+    if last.get("level") is not None:  # a pyramid: how far each level is stands in a table of its own
+        facts = {}
+    facts |= {
         "device": str(environment["device"]),
         "data": str(environment["data"]["source"]),
     }
@@ -84,14 +88,18 @@ def _summary(rows: list[Row], environment: dict[str, Any]) -> str:
     return f"<table>{cells}</table>"
 
 
-def _levels(folder: RunFolder) -> str:
-    """Links to the reports of a pyramid's levels."""
-    found = sorted((folder.path / "levels").glob("*/report.html"))
-    links = (
-        f"<li><a href='{html.escape(path.relative_to(folder.path).as_posix())}'>level {path.parent.name}</a>"
-        for path in found
+def _levels(folder: RunFolder, rows: list[Row]) -> str:
+    """How far a pyramid's levels are, with links to their reports."""
+    last = {row["level"]: row for row in rows if row.get("level") is not None}
+    if not last:
+        return ""
+    cells = "".join(
+        f"<tr><td><a href='levels/{number}/report.html'>level {number}</a><td>{row['step']:,}<td>{row['epoch']:.1f}"
+        f"<td>{row['seconds']:,.0f} s"
+        for number, row in last.items()
     )
-    return f"<h2>Levels</h2><p>Coarsest first; each is a run of its own.</p><ul>{''.join(links)}</ul>" if found else ""
+    head = "<tr><th><th>steps<th>epochs<th>time"
+    return f"<h2>Levels</h2><p>Coarsest first; each is a run of its own.</p><table>{head}{cells}</table>"
 
 
 def _samples(folder: RunFolder) -> str:

@@ -80,7 +80,8 @@ def sample_best(
 ) -> Tensor:
     """The n of n * best_of pictures that D finds most real, best first: uint8 [n, C, H, W].
 
-    Source: the "nice" mode of the reading list's tanh GAN. D judges the pictures as stored, rounded to bytes.
+    Source: the "nice" mode of the reading list's tanh GAN. D judges the pictures as stored, rounded to bytes, 64 at a
+    time; a D with minibatch features judges each in the company of the other 63.
 
     Args:
         players: generator and discriminator.
@@ -94,9 +95,10 @@ def sample_best(
     kept: Tensor | None = None
     marks = torch.empty(0)
     like = next(discriminator.parameters())
-    for images in sample_blocks(generator, latents, n * best_of, stream, given[0]):
-        block = torch.zeros((BLOCK, *images.shape[1:]), dtype=torch.uint8)
-        block[: len(images)] = images
+    candidates = n * best_of
+    blocks = sample_blocks(generator, latents, -(-candidates // BLOCK) * BLOCK, stream, given[0])
+    for number, block in enumerate(blocks):  # whole blocks: where D compares pictures, they are all of this kind
+        images = block[: candidates - number * BLOCK]
         with mode(discriminator, training=False):
             verdict = discriminator(to_float(block.to(like.device), like.dtype), **_block(given[1], 0, like.device))
         kept = images if kept is None else torch.cat([kept, images])

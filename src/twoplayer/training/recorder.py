@@ -14,7 +14,7 @@ from twoplayer.recipes.resume import core
 from twoplayer.recipes.schema import Recipe
 from twoplayer.runs.folder import RunFolder
 from twoplayer.runs.grid import save_png, tile
-from twoplayer.runs.log import ALWAYS, Row, append_row, flush_to_disk
+from twoplayer.runs.log import ALWAYS, CLASSIFIER_ERROR, Row, append_row, flush_to_disk
 from twoplayer.runs.sampling import sample
 from twoplayer.runs.snapshot import ClassifierInfo, NetworkInfo, SnapshotInfo, write_classifier, write_snapshot
 from twoplayer.training.checkpoint import prune, write_checkpoint
@@ -55,17 +55,16 @@ class Recorder:
     def on_log(self, state: TrainingState) -> bool:
         row = self.row(state)
         if self.classifier_error and self.schedule.due(state.step, self.schedule.checkpoint_every):
-            row["classifier/test_error"] = self.classifier_error(state.discriminator_for_use)
+            row[CLASSIFIER_ERROR] = self.classifier_error(state.discriminator_for_use)
         append_row(self.folder.metrics, row)
         self.progress.figures(row)
         goal = self.recipe.stop
         if goal is None:
             return False
         figure = row.get(goal.metric)
-        if figure is None:
-            known = ", ".join(key for key, value in row.items() if value is not None)
-            raise UserError(f"stop.metric={goal.metric} is not in the log of this game (it has: {known})")
-        return goal.reached(figure)
+        if figure is None and goal.metric != CLASSIFIER_ERROR:  # that one is taken at checkpoints only
+            raise UserError(f"stop.metric={goal.metric} does not exist in this game")
+        return figure is not None and goal.reached(figure)
 
     def on_sample(self, state: TrainingState, epoch_ended: int | None) -> None:
         stream = Stream(self.recipe.seed).child("grid")

@@ -234,6 +234,9 @@ def prepare(state: TrainingState, recipe: Recipe, batches: Batches) -> None:
             with torch.random.fork_rng(devices=[]):
                 place.child("layers").seed_torch()
                 network.prepare(inputs)
+            for rule in recipe.regularizers:
+                if isinstance(rule, ParameterPenalty):  # the past begins with the prepared network
+                    player.memories[rule.name] = rule.memory(network)
 
 
 def _initialized(build: Any, stream: Stream, device: torch.device) -> nn.Module:

@@ -21,13 +21,12 @@ from twoplayer.core.protocols import (
     Latents,
     Objective,
     ParameterPenalty,
-    Probabilistic,
     Projection,
     Regularizer,
-    SeparableObjective,
     Supervised,
 )
 from twoplayer.core.rng import Stream
+from twoplayer.core.scores import verdict_report
 from twoplayer.core.verdict import Verdict
 
 Report = dict[str, Tensor]
@@ -120,7 +119,7 @@ def discriminator_loss(game: Game, real: Batch, fake: Tensor, stream: Stream) ->
     loss = loss + _parameter_penalties(game, game.discriminator, "discriminator", report)
     report["loss/discriminator"] = loss.detach()
     with torch.no_grad():
-        report.update(_verdict_report(objective, on_real, on_fake))
+        report.update(verdict_report(objective, on_real, on_fake))
     return loss, [on_real, on_fake], report
 
 
@@ -145,10 +144,10 @@ def _parameter_penalties(game: Game, player: Player, role: str, report: Report) 
 def update_discriminator(game: Game) -> None:
     """Apply D's gradients, then put it back into its allowed set."""
     game.discriminator.optimizer.step()
-    _remember(game, game.discriminator)
     for rule in game.regularizers:
         if isinstance(rule, Projection):
             rule.project(game.discriminator.network)
+    _remember(game, game.discriminator)
 
 
 def update_generator(game: Game) -> None:
@@ -160,23 +159,6 @@ def update_generator(game: Game) -> None:
 def _remember(game: Game, player: Player) -> None:
     for rule in game.parameter_penalties:
         rule.update(player.network, player.memories[rule.name])
-
-
-def _verdict_report(objective: Objective, on_real: Verdict, on_fake: Verdict) -> Report:
-    """Parts of D's loss where they exist, and the scores in [0, 1] where D has a probability.
-
-    Generator score: mean D(fake). Discriminator score: (mean D(real) + mean(1 - D(fake))) / 2. Source: the reading
-    list's system on flower photographs.
-    """
-    report: Report = {}
-    if isinstance(objective, SeparableObjective):
-        report["loss/real"] = objective.real_loss(on_real).mean()
-        report["loss/fake"] = objective.fake_loss(on_fake).mean()
-    if isinstance(objective, Probabilistic):
-        believed = objective.probability(on_fake).mean()
-        report["score/generator"] = believed
-        report["score/discriminator"] = (objective.probability(on_real).mean() + 1.0 - believed) / 2.0
-    return report
 
 
 def first_not_finite(named: Iterable[tuple[str, Tensor]]) -> str | None:

@@ -261,3 +261,10 @@ def test_a_closed_pipe_is_not_an_error() -> None:
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_recipe_s_name_wins_over_a_folder_of_that_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "digits").mkdir()
+    (tmp_path / "digits" / "config.yaml").write_text("name: other\n")
+    assert run(["recipes", "digits"]) == 0
+    assert "name: digits\n" in capsys.readouterr().out

@@ -58,11 +58,11 @@ def recipe_names() -> list[str]:
 
 def recipe_text(name: str) -> str:
     """The YAML of a recipe that comes with the package, header included. Raises UserError for unknown names."""
-    if (Path(name) / "config.yaml").is_file():
-        raise UserError(
-            f"{name} is a run: repeat it with {name}/config.yaml, or continue it with --resume --out {name}"
-        )
-    if name not in recipe_names():
+    if name not in recipe_names():  # a recipe's name wins over a folder of that name
+        if (Path(name) / "config.yaml").is_file():
+            raise UserError(
+                f"{name} is a run: repeat it with {name}/config.yaml, or continue it with --resume --out {name}"
+            )
         hint = did_you_mean(name, recipe_names())
         raise UserError(f"unknown recipe {name!r}{hint} (known: {', '.join(recipe_names())})")
     return resources.files("twoplayer.recipes").joinpath(f"{name}.yaml").read_text(encoding="utf-8")

@@ -21,6 +21,9 @@ IMAGE_SHAPES = {"digits": (1, 8, 8), "mnist": (1, 28, 28), "fashion-mnist": (1, 
 SMALLER = {
     "dcgan-64": ("generator.n_filters=32", "discriminator.n_filters=4"),
     "flowers-dcgan": ("generator.n_filters=32", "discriminator.n_filters=4"),
+    "mnist-tanh-gan": ("generator.n_filters=16", "generator.hidden_units=32", "discriminator.hidden_units=32"),
+    "mnist-wgan": ("generator.n_filters=8", "discriminator.n_filters=8"),
+    "simple-gan": ("generator.widths=[8]", "generator.n_filters=8", "discriminator.widths=[8]"),
     "cifar10-lapgan": (
         "generator.n_filters=4",
         "discriminator.n_filters=4",

@@ -11,6 +11,7 @@ from torch import nn
 
 import twoplayer as tp
 from tests.conftest import TINY, Cli, random_images
+from twoplayer.cli.main import run
 from twoplayer.core.batch import to_float
 from twoplayer.core.errors import UserError
 from twoplayer.core.rng import Stream
@@ -94,26 +95,27 @@ def test_the_test_pass_is_the_losses_on_fresh_samples_and_touches_no_weight(tiny
     assert figures["loss/discriminator"] == pytest.approx(figures["loss/real"] + figures["loss/fake"])
 
 
-def test_evaluate_says_what_it_measured(tiny_run: tp.Run, cli: Cli, tmp_path: Path) -> None:
+def test_evaluate_says_what_it_measured(tiny_run: tp.Run, cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
     done = cli("evaluate", tiny_run.path, "--n", "100", "--seeds", "2", "--json")
     assert done.returncode == 0, done.stderr
     figures = json.loads(done.stdout)
     distance = figures["sliced-wasserstein"]
     assert distance["value"] > distance["floor"] > 0
     assert {"split", "data", "n_real", "n_fake", "seeds", "spread", "image_shape"} <= distance.keys()
-    lines = cli("evaluate", tiny_run.path, "--n", "100", "--seeds", "1").stdout.splitlines()
+    assert run(["evaluate", str(tiny_run.path), "--n", "100", "--seeds", "1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
     assert any(line.startswith("sliced Wasserstein") for line in lines)
-    assert cli("evaluate", tiny_run.path, "--n", "0").returncode == 2
-    assert cli("evaluate", "nowhere").returncode == 2
+    assert run(["evaluate", str(tiny_run.path), "--n", "0"]) == 2
+    assert run(["evaluate", "nowhere"]) == 2
 
 
 def test_a_run_ends_when_its_goal_is_reached(tmp_path: Path) -> None:
     words = (*TINY, "steps=40", "stop.metric=kimg", "stop.above=0.1")
-    run = tp.train("digits", *words, out=tmp_path / "run", device="cpu", quiet=True)
-    assert run.metrics[-1]["step"] == 8, "16 images a step, logged every second: 0.128 is the first above 0.1"
-    assert run.folder.checkpoint_steps()[-1] == 8
-    assert run.folder.sample_steps()[-1] == 8
-    assert run.info.step == 8
+    trained = tp.train("digits", *words, out=tmp_path / "run", device="cpu", quiet=True)
+    assert trained.metrics[-1]["step"] == 8, "16 images a step, logged every second: 0.128 is the first above 0.1"
+    assert trained.folder.checkpoint_steps()[-1] == 8
+    assert trained.folder.sample_steps()[-1] == 8
+    assert trained.info.step == 8
     again = tp.train(None, out=tmp_path / "run", resume=True, device="cpu", quiet=True)
     assert again.metrics[-1]["step"] == 8, "it has ended"
     further = tp.train(None, "stop.above=0.2", out=tmp_path / "run", resume=True, device="cpu", quiet=True)
@@ -123,8 +125,8 @@ def test_a_run_ends_when_its_goal_is_reached(tmp_path: Path) -> None:
 def test_a_goal_may_be_the_classifier_s_error(tmp_path: Path) -> None:
     """It is taken at checkpoints only; between them the run goes on."""
     words = (*FEW, "steps=20", "stop.metric=classifier/test_error", "stop.below=1.0")
-    run = tp.train("digits-semi-supervised", *words, out=tmp_path / "run", device="cpu", quiet=True)
-    assert run.metrics[-1]["step"] == 4
+    trained = tp.train("digits-semi-supervised", *words, out=tmp_path / "run", device="cpu", quiet=True)
+    assert trained.metrics[-1]["step"] == 4
 
 
 def test_labels_and_a_game_that_uses_them_come_together(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import twoplayer as tp
-from tests.conftest import Cli, random_images
+from tests.conftest import random_images
 from twoplayer.core.batch import to_float
 from twoplayer.core.errors import UserError
 from twoplayer.core.rng import Stream
@@ -130,10 +130,9 @@ def test_a_pyramid_has_no_single_d(trained: tp.Run) -> None:
     assert set(trained.evaluate(n=100, seeds=1)) == {"sliced-wasserstein"}
 
 
-def test_levels_side_by_side_are_the_levels_in_turn(trained: tp.Run, cli: Cli, tmp_path: Path) -> None:
-    done = cli("train", "digits-lapgan", *TINY, "level_processes=2", "--out", "side", "--device", "cpu", "--quiet")
-    assert done.returncode == 0, done.stderr
-    side = tp.load(tmp_path / "side")
+def test_levels_side_by_side_are_the_levels_in_turn(trained: tp.Run, tmp_path: Path) -> None:
+    words = (*TINY, "level_processes=2")
+    side = tp.train("digits-lapgan", *words, out=tmp_path / "side", device="cpu", quiet=True)
     z = torch.rand(3, 96)
     assert torch.equal(side.generator(z, labels=torch.arange(3)), trained.generator(z, labels=torch.arange(3)))
 

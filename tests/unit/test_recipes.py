@@ -147,3 +147,22 @@ def test_the_option_in_the_header_of_mnist_wgan_gp() -> None:
     option = "latents={name: normal, dim: 20}"
     assert option in recipe_text("mnist-wgan-gp")
     assert load_recipe("mnist-wgan-gp", parse_overrides([option])).latents.model_dump() == {"name": "normal", "dim": 20}
+
+
+@pytest.mark.parametrize(
+    ("words", "kept"),
+    [
+        (["discriminator.minibatch=none"], "generator.normalization"),
+        (["objective.real_target=[0.8, 1.1]"], "discriminator.minibatch"),
+        (["generator.normalization=batch"], "objective.real_target"),
+        (["objective.name=feature-matching", "objective.real_target=0.9"], "objective.real_target"),
+        (["regularizers=[{name: historical-averaging, weight: 0.001}]"], "objective.real_target"),
+    ],
+)
+def test_each_improved_technique_is_one_switch_that_leaves_the_others(words: list[str], kept: str) -> None:
+    recipe, changed = load_recipe("mnist-improved"), load_recipe("mnist-improved", parse_overrides(words))
+    assert changed != recipe
+    section, key = kept.split(".")
+    assert getattr(getattr(changed, section), key) == getattr(getattr(recipe, section), key)
+    header = recipe_text("mnist-improved")
+    assert all(word.partition("=")[0] in header for word in words)

@@ -25,7 +25,7 @@ from twoplayer.core.stop import StopRequest
 from twoplayer.data.images import ImageData
 from twoplayer.networks.pyramid import PyramidGenerator, PyramidLevel
 from twoplayer.recipes.load import load_recipe, to_yaml
-from twoplayer.recipes.resume import core, require_same
+from twoplayer.recipes.resume import core, require_not_shorter, require_same
 from twoplayer.recipes.schema import Recipe
 from twoplayer.runs.environment import describe_environment
 from twoplayer.runs.files import write_json, write_text
@@ -33,7 +33,7 @@ from twoplayer.runs.folder import RunFolder, claim_next_run
 from twoplayer.runs.grid import save_png, tile
 from twoplayer.runs.log import Row, append_row, read_rows
 from twoplayer.runs.report import write_report
-from twoplayer.runs.sampling import sample
+from twoplayer.runs.sampling import in_turn, sample
 from twoplayer.runs.snapshot import SnapshotInfo, read_snapshot, write_snapshot
 from twoplayer.session import data_facts, run_session
 from twoplayer.training.progress import SECONDS_BETWEEN_LINES, describe, say
@@ -86,9 +86,7 @@ def _require_that_levels_can_go_on(folder: RunFolder, recipe: Recipe, data: Imag
         if place.exists():
             own, asked = load_recipe(str(place.config)), recipe.level(number)
             require_same(core(own), core(asked), f"level {number} cannot be resumed with another recipe")
-            per_epoch = len(data) // asked.batch_size
-            if asked.total_steps(per_epoch) < own.total_steps(per_epoch):
-                raise UserError(f"{place.path} can only be made longer, not {asked.total_steps(per_epoch)} steps")
+            require_not_shorter(own, asked, len(data) // asked.batch_size, place.path)
 
 
 def level_folder(folder: RunFolder, number: int) -> RunFolder:
@@ -234,7 +232,7 @@ def _join_generators(folder: RunFolder, recipe: Recipe, data: ImageData) -> None
 def _draw(folder: RunFolder, recipe: Recipe, network: nn.Module, info: SnapshotInfo) -> None:
     n, names = recipe.grid_images, info.class_names
     by_class = "labels" in info.generator.takes
-    given = {"labels": torch.arange(n) % len(names)} if by_class else {}
+    given = {"labels": in_turn(range(len(names)), n)} if by_class else {}
     images = sample(network, info.latents, n, Stream(recipe.seed).child("grid"), given)
     titles = names[:n] if by_class else ()
     save_png(tile(images, len(titles) or None, titles), folder.sample_grid(info.step), {"step": info.step})

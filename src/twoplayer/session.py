@@ -24,13 +24,14 @@ from twoplayer.evaluation.classifier import classifier_probe
 from twoplayer.evaluation.probe import sliced_wasserstein_probe
 from twoplayer.ops.convolution import count_parameters
 from twoplayer.recipes.load import check, load_recipe, to_yaml
-from twoplayer.recipes.resume import completed, core, require_same
+from twoplayer.recipes.resume import completed, core, require_not_shorter, require_same
 from twoplayer.recipes.schema import DataOptions, Recipe
 from twoplayer.runs.environment import describe_environment
 from twoplayer.runs.files import write_json
 from twoplayer.runs.folder import RunFolder, claim_next_run
 from twoplayer.runs.log import ALSO, ALWAYS, CLASSIFIER_ERROR, cut_after
 from twoplayer.runs.report import write_report
+from twoplayer.runs.sampling import in_turn
 from twoplayer.runs.snapshot import SnapshotInfo
 from twoplayer.training.checkpoint import read_newest
 from twoplayer.training.loop import Schedule
@@ -49,13 +50,17 @@ def explaining_memory(recipe: Recipe) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "alloc" not in str(error) and "out of memory" not in str(error):
+        if not _is_lack_of_memory(error):
             raise
         size = recipe.data.image_size or "the images' own"
         raise UserError(
             f"not enough memory with batch_size={recipe.batch_size} and data.image_size={size} for these players; "
             "lower one of them, or the players' widths"
         ) from error
+
+
+def _is_lack_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or any(word in str(error) for word in ("alloc", "out of memory"))
 
 
 def run_session(
@@ -170,7 +175,7 @@ def _try_out(state: TrainingState, batches: Batches) -> None:
             if isinstance(objective, Supervised) and real.labels is not None:
                 objective.labeled_loss(on_real, real.labels)
     except (AssertionError, RuntimeError) as error:
-        if isinstance(error, torch.OutOfMemoryError) or "alloc" in str(error):
+        if _is_lack_of_memory(error):
             raise
         raise UserError(f"these pieces do not fit together: {str(error).splitlines()[0]}") from error
 
@@ -193,7 +198,7 @@ def _recorder(
     given = batches.some(n, Stream(recipe.seed).child("grid", "given")).given(takes)
     by_class = takes == ("labels",)
     if by_class:
-        given = {"labels": torch.arange(n) % len(data.class_names)}
+        given = {"labels": in_turn(range(len(data.class_names)), n)}
     return Recorder(
         folder=folder,
         recipe=recipe,
@@ -221,16 +226,15 @@ def load_data(options: DataOptions) -> ImageData:
 
 def held_out_data(options: DataOptions) -> ImageData | None:
     """The test split, brought to the form of the training images; None where the source has no splits."""
-    data = open_source(options.source).load("test", options.image_size, options.channels)
-    return data.halved(options.halvings) if data.split == "test" else None
+    data = load_data(options.model_copy(update={"split": "test"}))
+    return data if data.split == "test" else None
 
 
 def _continue(
     folder: RunFolder, recipe: Recipe, state: TrainingState, data: ImageData, schedule: Schedule, batches: Batches
 ) -> None:
     """Put the state where the newest whole checkpoint left it, and forget what was logged after that."""
-    if schedule.steps < load_recipe(str(folder.config)).total_steps(batches.per_epoch):
-        raise UserError(f"{folder.path} can only be made longer, not {schedule.steps} steps")
+    require_not_shorter(load_recipe(str(folder.config)), recipe, batches.per_epoch, folder.path)
     found = read_newest(folder)
     if found is None:
         logger.warning("%s has no checkpoint yet: it begins again", folder.path)

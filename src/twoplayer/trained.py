@@ -26,7 +26,7 @@ from twoplayer.runs.files import write_json
 from twoplayer.runs.folder import RunFolder
 from twoplayer.runs.grid import tile
 from twoplayer.runs.log import Row, read_rows
-from twoplayer.runs.sampling import latents_of, sample_best, sample_blocks
+from twoplayer.runs.sampling import in_turn, latents_of, sample_best, sample_blocks
 from twoplayer.runs.snapshot import SnapshotInfo, read_classifier, read_snapshot
 from twoplayer.session import held_out_data, load_data, restore
 from twoplayer.training.checkpoint import DamagedCheckpoint, read_checkpoint, read_newest
@@ -113,7 +113,7 @@ class Run:
         latents = self.info.latents
         ids = self.label_ids(labels)
         if best_of == 1:
-            given = {"labels": torch.tensor(ids)[torch.arange(n) % len(ids)]} if ids else {}
+            given = {"labels": in_turn(ids, n)} if ids else {}
             return sample_blocks(self.generator, latents, n, stream, given)
         if not ids:
             return iter([sample_best((self.generator, self.discriminator), latents, n, best_of, stream)])
@@ -186,7 +186,7 @@ class Run:
             raise UserError(f"the picture is {tuple(picture.shape)}, those of the run are {self.info.image_shape}")
         ids = self.label_ids(labels)
         restarts = max(restarts, len(ids))
-        given = {"labels": torch.tensor(ids)[torch.arange(restarts) % len(ids)]} if ids else {}
+        given = {"labels": in_turn(ids, restarts)} if ids else {}
         return recover(self.generator, picture, self.info.latents, restarts=restarts, given=given, **how)
 
     def probe(self, train_size: int = 1000, seed: int = 0) -> LabelProbe:
@@ -205,7 +205,7 @@ class Run:
 
     def _best_by_class(self, ids: list[int], n: int, best_of: int, stream: Stream) -> Tensor:
         """The best of each class, in the places where `sample` would put that class."""
-        slots = torch.tensor(ids)[torch.arange(n) % len(ids)]
+        slots = in_turn(ids, n)
         pictures = torch.empty((n, *self.info.image_shape), dtype=torch.uint8)
         for number in sorted(set(ids)):
             places = (slots == number).nonzero().flatten()

@@ -7,6 +7,7 @@ and resized to `image_size` with Pillow's antialiased bicubic filter.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal, Self
@@ -51,13 +52,7 @@ class FolderSource(Source):
                 sizes.append(_header(path)[1])
             except UserError as error:
                 broken.append(str(error))
-        if len(set(sizes)) < 2:
-            return Survey(None, tuple(broken))
-        shorter = sorted(min(size) for size in sizes)
-        proposed = min(2 ** (shorter[len(shorter) // 2].bit_length() - 1), LARGEST_PROPOSED_SIZE)
-        smallest, largest = min(sizes), max(sizes)
-        differ = f"pictures differ in size, from {smallest[0]}x{smallest[1]} to {largest[0]}x{largest[1]} pixels"
-        return Survey(proposed, (*broken, differ))
+        return survey_of(sizes, broken)
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
@@ -80,6 +75,24 @@ class FolderSource(Source):
         ids = {name: index for index, name in enumerate(names)}
         labels = torch.tensor([ids[path.relative_to(folder).parts[0]] for path in paths])
         return ImageData(images, self.text, "all", labels, names)
+
+
+def survey_of(sizes: list[tuple[int, int]], problems: Sequence[str] = ()) -> Survey:
+    """What (width, height) of each readable picture say: the power of two to resize to, where they differ."""
+    if len(set(sizes)) < 2:
+        return Survey(None, tuple(problems))
+    shorter = sorted(min(size) for size in sizes)
+    proposed = min(2 ** (shorter[len(shorter) // 2].bit_length() - 1), LARGEST_PROPOSED_SIZE)
+    smallest, largest = min(sizes), max(sizes)
+    differ = f"pictures differ in size, from {smallest[0]}x{smallest[1]} to {largest[0]}x{largest[1]} pixels"
+    return Survey(proposed, (*problems, differ))
+
+
+def upright_size(picture: Image.Image) -> tuple[int, int]:
+    """(width, height) of a picture once it is upright (EXIF). Reads its header only."""
+    width, height = picture.size
+    lies_on_its_side = picture.getexif().get(EXIF_ORIENTATION) in (5, 6, 7, 8)
+    return (height, width) if lies_on_its_side else (width, height)
 
 
 def find_pictures(folder: Path) -> list[Path]:
@@ -149,8 +162,6 @@ def _header(path: Path) -> tuple[str, tuple[int, int]]:
     """Mode and (width, height) once it is upright. Raises UserError for what is no picture."""
     try:
         with Image.open(path) as picture:
-            width, height = picture.size
-            lies_on_its_side = picture.getexif().get(EXIF_ORIENTATION) in (5, 6, 7, 8)
-            return picture.mode, (height, width) if lies_on_its_side else (width, height)
+            return picture.mode, upright_size(picture)
     except UNREADABLE as error:
         raise UserError(f"{path} cannot be read as a picture ({error}); repair or remove it") from error

@@ -7,19 +7,19 @@ import zlib
 from dataclasses import replace
 from pathlib import Path
 from tokenize import TokenError
-from typing import Literal, Self
+from typing import Literal
 
 import numpy as np
 import torch
 
 from twoplayer.core.errors import UserError
 from twoplayer.data.images import ImageData
-from twoplayer.data.source import Source, Split
+from twoplayer.data.source import FileSource, Split
 
 MAX_CLASSES = 10_000
 
 
-class NpzSource(Source):
+class NpzSource(FileSource):
     """`FILE.npz` with `images` uint8 [N, H, W], [N, H, W, C] or [N, C, H, W] (C is 1 or 3), optionally `labels` [N]
     and `conditions` [N, ...], numbers that the images are conditioned on.
 
@@ -28,15 +28,7 @@ class NpzSource(Source):
 
     name: Literal["npz"] = "npz"
     syntax = "FILE.npz"
-    path: str
-
-    @property
-    def text(self) -> str:
-        return str(Path(self.path).expanduser().resolve())
-
-    @classmethod
-    def parse(cls, text: str) -> Self | None:
-        return cls(path=text) if text.lower().endswith(".npz") else None
+    ending = ".npz"
 
     def load(self, split: Split, image_size: int | None, channels: int | None) -> ImageData:
         arrays = _read(Path(self.path).expanduser())

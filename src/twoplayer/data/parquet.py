@@ -15,18 +15,18 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from twoplayer.core.errors import UserError
-from twoplayer.data.folder import EXIF_ORIENTATION, GRAY_MODES, LARGEST_PROPOSED_SIZE, UNREADABLE, to_mode
+from twoplayer.data.folder import GRAY_MODES, UNREADABLE, survey_of, to_mode, upright_size
 from twoplayer.data.hub import IMAGE_COLUMNS, LABEL_COLUMNS
 from twoplayer.data.images import ImageData
 from twoplayer.data.npz import MAX_CLASSES
-from twoplayer.data.source import Source, Split, Survey
+from twoplayer.data.source import FileSource, Split, Survey
 
 ROWS_PER_TASK = 256
 """Pictures that a thread takes at once."""
@@ -37,7 +37,7 @@ SMALL_PICTURE_BYTES = 8192
 T = TypeVar("T")
 
 
-class ParquetSource(Source):
+class ParquetSource(FileSource):
     """`FILE.parquet` with a column of encoded pictures and, where there is one, a column of class ids.
 
     The pictures are in the column `image`, `img` or `picture`, else in the only column that can hold any. Class ids are
@@ -47,15 +47,7 @@ class ParquetSource(Source):
 
     name: Literal["parquet"] = "parquet"
     syntax = "FILE.parquet"
-    path: str
-
-    @property
-    def text(self) -> str:
-        return str(Path(self.path).expanduser().resolve())
-
-    @classmethod
-    def parse(cls, text: str) -> Self | None:
-        return cls(path=text) if text.lower().endswith(".parquet") else None
+    ending = ".parquet"
 
     def survey(self) -> Survey:
         """Headers only: what cannot be read, and a size to resize to where the pictures differ in size."""
@@ -64,13 +56,7 @@ class ParquetSource(Source):
             sizes = in_threads(_upright_size, read_rows(path).pictures, path)
         except UserError as error:
             return Survey(problems=(str(error),))
-        if len(set(sizes)) < 2:
-            return Survey()
-        shorter = sorted(min(size) for size in sizes)
-        proposed = min(2 ** (shorter[len(shorter) // 2].bit_length() - 1), LARGEST_PROPOSED_SIZE)
-        (width, height), (last_width, last_height) = min(sizes), max(sizes)
-        differ = f"pictures differ in size, from {width}x{height} to {last_width}x{last_height} pixels"
-        return Survey(proposed, (differ,))
+        return survey_of(sizes)
 
     def load(self, split: Split, image_size: int | None, channels: int | None) -> ImageData:
         path = Path(self.path).expanduser()
@@ -189,9 +175,7 @@ def _decode_one(encoded: bytes | None, image_size: int | None, channels: int | N
 def _upright_size(encoded: bytes | None) -> tuple[int, int]:
     """(width, height) of a picture once it is upright. Reads its header only."""
     with _open(encoded) as picture:
-        width, height = picture.size
-        lies_on_its_side = picture.getexif().get(EXIF_ORIENTATION) in (5, 6, 7, 8)
-        return (height, width) if lies_on_its_side else (width, height)
+        return upright_size(picture)
 
 
 def _open(encoded: bytes | None) -> Image.Image:

@@ -57,6 +57,26 @@ class Source(Component):
         """Read the images. Raises UserError with one line on how to mend what is wrong."""
 
 
+class FileSource(Source):
+    """One file, known by its ending.
+
+    Attributes:
+        ending: of its name, lower case with the dot.
+        path: the file; it need not exist.
+    """
+
+    ending: ClassVar[str]
+    path: str
+
+    @property
+    def text(self) -> str:
+        return str(Path(self.path).expanduser().resolve())
+
+    @classmethod
+    def parse(cls, text: str) -> Self | None:
+        return cls(path=text) if text.lower().endswith(cls.ending) else None  # type: ignore[call-arg] - each kind names itself
+
+
 def open_source(text: str) -> Source:
     """The source that a user's SOURCE text names. Raises UserError for texts that none recognizes."""
     discover("twoplayer.data")

@@ -26,7 +26,7 @@ from twoplayer.core.verdict import Verdict
 from twoplayer.ops.batch_norm import BatchNorm
 from twoplayer.ops.convolution import SameConv2d, SameConvTranspose2d, same_output_size
 from twoplayer.ops.initialization import glorot_uniform
-from twoplayer.ops.labels import label_planes, one_hot, require_classes
+from twoplayer.ops.labels import classes_taken, label_planes, one_hot
 
 
 class DcganGenerator(GeneratorNetwork):
@@ -56,9 +56,8 @@ class DcganGenerator(GeneratorNetwork):
         return ("labels",) if self.conditional else ()
 
     def build(self, latent_dim: int, image_shape: ImageShape, num_classes: int) -> nn.Module:
-        if self.conditional:
-            require_classes(num_classes, "the generator")
-        return _Generator(self, latent_dim, image_shape, num_classes if self.conditional else 0)
+        classes = classes_taken(self.conditional, num_classes, "the generator")
+        return _Generator(self, latent_dim, image_shape, classes)
 
 
 class DcganDiscriminator(DiscriminatorNetwork):
@@ -94,9 +93,8 @@ class DcganDiscriminator(DiscriminatorNetwork):
         return not self.batch_norm
 
     def build(self, image_shape: ImageShape, num_classes: int) -> nn.Module:
-        if self.conditional:
-            require_classes(num_classes, "the discriminator")
-        return _Discriminator(self, image_shape, num_classes if self.conditional else 0)
+        classes = classes_taken(self.conditional, num_classes, "the discriminator")
+        return _Discriminator(self, image_shape, classes)
 
 
 def halved_sizes(image_shape: ImageShape, n_blocks: int) -> list[tuple[int, int]]:

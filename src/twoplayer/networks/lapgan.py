@@ -26,7 +26,7 @@ from twoplayer.core.errors import UserError
 from twoplayer.core.protocols import DiscriminatorNetwork, GeneratorNetwork, Given, ImageShape
 from twoplayer.core.verdict import Verdict
 from twoplayer.ops.convolution import SameConv2d, same_output_size
-from twoplayer.ops.labels import one_hot, require_classes
+from twoplayer.ops.labels import classes_taken, one_hot
 
 
 class LapganGenerator(GeneratorNetwork):
@@ -56,9 +56,8 @@ class LapganGenerator(GeneratorNetwork):
         if latent_dim % pixels:
             size = f"{image_shape[1]}x{image_shape[2]}"
             raise UserError(f"latents.dim={latent_dim} does not fill planes of {size}; make it {pixels}")
-        if self.conditional:
-            require_classes(num_classes, "the generator")
-        return _Generator(self, latent_dim // pixels, image_shape, num_classes if self.conditional else 0)
+        classes = classes_taken(self.conditional, num_classes, "the generator")
+        return _Generator(self, latent_dim // pixels, image_shape, classes)
 
 
 class LapganDiscriminator(DiscriminatorNetwork):
@@ -89,9 +88,8 @@ class LapganDiscriminator(DiscriminatorNetwork):
         return True
 
     def build(self, image_shape: ImageShape, num_classes: int) -> nn.Module:
-        if self.conditional:
-            require_classes(num_classes, "the discriminator")
-        return _Discriminator(self, image_shape, num_classes if self.conditional else 0)
+        classes = classes_taken(self.conditional, num_classes, "the discriminator")
+        return _Discriminator(self, image_shape, classes)
 
 
 class _ClassPlane(nn.Module):

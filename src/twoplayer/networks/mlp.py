@@ -24,7 +24,7 @@ from twoplayer.core.protocols import DiscriminatorNetwork, GeneratorNetwork, Giv
 from twoplayer.core.verdict import Verdict
 from twoplayer.ops.batch_norm import BatchNorm
 from twoplayer.ops.initialization import glorot_uniform
-from twoplayer.ops.labels import one_hot, require_classes
+from twoplayer.ops.labels import classes_taken, one_hot
 
 Units = Annotated[int, Field(ge=1, le=100_000)]
 Widths = Annotated[tuple[Units, ...], Field(strict=False, min_length=1, max_length=50)]
@@ -54,10 +54,9 @@ class MlpGenerator(GeneratorNetwork):
         return ("labels",) if self.conditional else ()
 
     def build(self, latent_dim: int, image_shape: ImageShape, num_classes: int) -> nn.Module:
-        if not self.conditional:
-            return self._layers(latent_dim, image_shape)
-        require_classes(num_classes, "the generator")
-        return _LabeledGenerator(self._layers(latent_dim + num_classes, image_shape), num_classes)
+        classes = classes_taken(self.conditional, num_classes, "the generator")
+        layers = self._layers(latent_dim + classes, image_shape)
+        return _LabeledGenerator(layers, classes) if self.conditional else layers
 
     def _layers(self, num_inputs: int, image_shape: ImageShape) -> nn.Module:
         layers: list[nn.Module] = []
@@ -95,9 +94,7 @@ class MlpDiscriminator(DiscriminatorNetwork):
         return True
 
     def build(self, image_shape: ImageShape, num_classes: int) -> nn.Module:
-        if self.conditional:
-            require_classes(num_classes, "the discriminator")
-        classes = num_classes if self.conditional else 0
+        classes = classes_taken(self.conditional, num_classes, "the discriminator")
         return _Discriminator(self, math.prod(image_shape), classes).apply(glorot_uniform)
 
 

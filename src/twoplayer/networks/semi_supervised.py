@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -27,14 +27,11 @@ from torch import Tensor, nn
 from twoplayer.core.errors import UserError
 from twoplayer.core.protocols import DiscriminatorNetwork, GeneratorNetwork, ImageShape
 from twoplayer.core.verdict import Verdict
+from twoplayer.networks.mlp import Widths
 from twoplayer.ops.batch_norm import BatchNorm
 from twoplayer.ops.gaussian_noise import GaussianNoise
 from twoplayer.ops.initialization import glorot_uniform
 from twoplayer.ops.weight_norm import WeightNormLinear
-
-Units = Annotated[int, Field(ge=1, le=100_000)]
-Widths = Annotated[tuple[Units, ...], Field(strict=False, min_length=1, max_length=50)]
-"""Units of each hidden layer, in order."""
 
 PREPARATION_SIZE = 500
 """Real images that the first scales and biases of D are made from, as in the published code."""

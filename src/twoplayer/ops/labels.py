@@ -19,6 +19,13 @@ def label_planes(labels: Tensor, num_classes: int, images: Tensor) -> Tensor:
     return flat[:, :, None, None].expand(-1, -1, *images.shape[-2:])
 
 
+def classes_taken(conditional: bool, num_classes: int, player: str) -> int:
+    """Classes that a player is told: all of the data's, or 0 where it is not conditional. Raises UserError."""
+    if conditional:
+        require_classes(num_classes, player)
+    return num_classes if conditional else 0
+
+
 def require_classes(num_classes: int, player: str) -> None:
     """Raise UserError when a conditional player is built for unlabeled data."""
     if num_classes < 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from twoplayer.core.errors import UserError
@@ -67,6 +68,13 @@ def require_same(own: Mapping[str, Any], asked: Mapping[str, Any], consequence: 
     """Raise UserError with every difference unless the two are equal."""
     if found := differences(own, asked):
         raise UserError(f"{'; '.join(found)}: {consequence}")
+
+
+def require_not_shorter(own: Recipe, asked: Recipe, batches_per_epoch: int, place: Path) -> None:
+    """Raise UserError when a run at `place` would end before it was to end."""
+    steps = asked.total_steps(batches_per_epoch)
+    if steps < own.total_steps(batches_per_epoch):
+        raise UserError(f"{place} can only be made longer, not {steps} steps")
 
 
 def differences(own: Mapping[str, Any], asked: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -22,6 +22,11 @@ BLOCK = 64
 NOTHING: Mapping[str, Tensor] = {}
 
 
+def in_turn(ids: Sequence[int], n: int) -> Tensor:
+    """Class ids round and round: int64 [n]."""
+    return torch.tensor(ids)[torch.arange(n) % len(ids)]
+
+
 @torch.no_grad()
 def sample_blocks(
     generator: nn.Module, latents: Latents, n: int, stream: Stream, given: Mapping[str, Tensor] = NOTHING

@@ -74,7 +74,8 @@ class FileSource(Source):
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
-        return cls(path=text) if text.lower().endswith(cls.ending) else None  # type: ignore[call-arg] - each kind names itself
+        named = text.lower().endswith(cls.ending)
+        return cls(path=text) if named else None  # type: ignore[call-arg]  # each kind of file has its own name
 
 
 def open_source(text: str) -> Source:

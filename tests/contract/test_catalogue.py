@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from dataclasses import fields
 
 import pytest
 import torch
@@ -12,6 +14,8 @@ import twoplayer.recipes.schema  # noqa: F401 - fills the catalogue
 from twoplayer.core.batch import Batch
 from twoplayer.core.catalogue import Component, components, discover
 from twoplayer.core.conditioned import Conditioned, conditioned
+from twoplayer.core.errors import UserError
+from twoplayer.core.observed import Observed
 from twoplayer.core.protocols import (
     DiscriminatorNetwork,
     DiscriminatorPenalty,
@@ -28,6 +32,7 @@ from twoplayer.core.protocols import (
     Reparametrization,
     SeparableObjective,
     Supervised,
+    badness,
 )
 from twoplayer.core.rng import Stream
 from twoplayer.core.verdict import Verdict
@@ -315,15 +320,60 @@ def test_optimizer_goes_downhill_and_resumes(piece: type[OptimizerRule]) -> None
     assert torch.equal(half, whole)
 
 
+def seen(n: int, seed: int, like_real: bool = True) -> Observed:
+    """Images of four classes; those unlike the real ones are bright, of one class, and not the one asked for."""
+    draw = torch.Generator().manual_seed(seed)
+    labels = torch.randint(0, 4, (n,), generator=draw)
+    certain = nn.functional.one_hot(labels if like_real else torch.zeros_like(labels), 4) * (4.0 if like_real else 0.5)
+    features = torch.randn(n, 5, generator=draw) + (0.0 if like_real else 4.0)
+    pixels = torch.randint(0 if like_real else 128, 256, (n, 1, 4, 4), generator=draw, dtype=torch.uint8)
+    return Observed(pixels, features, certain.softmax(1), labels)
+
+
 @pytest.mark.parametrize("piece", each(Metric))
-def test_metric(piece: type[Metric]) -> None:
+def test_metric_ranks_its_figures(piece: type[Metric]) -> None:
     metric = piece()
-    draw = torch.Generator().manual_seed(0)
-    real = torch.randint(0, 256, (64, 1, 8, 8), generator=draw, dtype=torch.uint8)
-    assert metric.measure(real, real.flip(0), Stream(0)) == pytest.approx(0.0, abs=1e-6)
-    darker = [metric.measure(real, real // divisor, Stream(0)) for divisor in (2, 4, 16)]
-    assert 0 < darker[0] < darker[1] < darker[2]
-    assert metric.measure(real, real // 2, Stream(0)) == darker[0]
+    assert metric.better.keys().isdisjoint(metric.deviations)
+    assert set(metric.deviations.values()) <= metric.better.keys()
+    real, good, bad = seen(300, 0), seen(300, 1), seen(300, 2, like_real=False)
+    of_good, of_bad = (metric.measure(real, fake, Stream(0)) for fake in (good, bad))
+    assert of_good.keys() == of_bad.keys() == metric.better.keys() | metric.deviations.keys()
+    for name, value in of_good.items():
+        assert isinstance(value, float), name
+        assert math.isfinite(value), name
+    for name, better in metric.better.items():
+        assert badness(better, of_good[name]) < badness(better, of_bad[name]), name
+    assert metric.measure(real, good, Stream(0)) == of_good, "the same stream gives the same figures"
+    if metric.of_fakes_only:
+        assert metric.measure(Observed(), good, Stream(0)) == of_good
+
+
+@pytest.mark.parametrize("size", [1, 7, 299])
+@pytest.mark.parametrize("piece", each(Metric))
+def test_metric_does_not_depend_on_how_images_come(piece: type[Metric], size: int) -> None:
+    metric, (real, fake) = piece(), (seen(300, 0), seen(250, 1))
+    measurement = metric.start()
+    if metric.of_fakes_only:
+        real = Observed(pixels=real.pixels)  # all the same to it
+    for start in range(0, 300, size):
+        measurement.update(fake[start : start + size], real=False)
+        measurement.update(real[start : start + size], real=True)
+    at_once = metric.measure(real, fake, Stream(0))
+    assert measurement.compute(Stream(0)) == pytest.approx(at_once, rel=1e-10)
+    assert measurement.compute(Stream(0)) == pytest.approx(at_once, rel=1e-10), "computing changes nothing"
+
+
+@pytest.mark.parametrize("piece", each(Metric))
+def test_metric_says_when_there_are_too_few_images(piece: type[Metric]) -> None:
+    metric = piece()
+    assert set(metric.needs) <= {field.name for field in fields(Observed)}
+    with pytest.raises(UserError, match=f"^{metric.name} needs at least"):
+        metric.start().compute(Stream(0))
+    for real, fake in ((Observed(), seen(300, 0)), (seen(300, 0), Observed())):
+        if len(fake) and metric.of_fakes_only:
+            continue
+        with pytest.raises(UserError, match=f"^{metric.name} needs at least"):
+            metric.measure(real, fake, Stream(0))
 
 
 @pytest.mark.parametrize("piece", each(Source))

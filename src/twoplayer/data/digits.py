@@ -21,6 +21,7 @@ class DigitsSource(Source):
 
     name: Literal["digits"] = "digits"
     syntax = "digits"
+    least_accuracy = 0.97
 
     @classmethod
     def parse(cls, text: str) -> Self | None:

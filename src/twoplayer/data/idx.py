@@ -52,6 +52,7 @@ class MnistSource(_IdxSource):
 
     name: Literal["mnist"] = "mnist"
     syntax = "mnist"
+    least_accuracy = 0.985
     hub_repository = "ylecun/mnist"
     class_names = tuple(str(digit) for digit in range(10))
 
@@ -61,6 +62,7 @@ class FashionMnistSource(_IdxSource):
 
     name: Literal["fashion-mnist"] = "fashion-mnist"
     syntax = "fashion-mnist"
+    least_accuracy = 0.85
     hub_repository = "zalando-datasets/fashion_mnist"
     class_names = ("top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 

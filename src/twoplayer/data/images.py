@@ -44,6 +44,11 @@ class ImageData:
         return self.source.rsplit("/", 1)[-1]
 
     @property
+    def title(self) -> str:
+        """The name without a file's ending."""
+        return self.name.removesuffix(".npz").removesuffix(".parquet")
+
+    @property
     def shape(self) -> ImageShape:
         """Channels, height, width."""
         _, channels, height, width = self.images.shape

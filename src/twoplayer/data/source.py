@@ -38,6 +38,9 @@ class Source(Component):
     syntax: ClassVar[str]
     """How a user writes it, for help and error messages."""
 
+    least_accuracy: ClassVar[float] = 0.6
+    """On held-out images: what a small classifier has to reach before its features may judge fakes of this data."""
+
     @property
     def text(self) -> str:
         """The source as a recipe keeps it: places on disk are absolute, so that it is found from any folder."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from twoplayer.core.observed import Observed
 from twoplayer.core.protocols import Given, Latents, Supervised
 from twoplayer.core.rng import Stream
 from twoplayer.data.batches import Batches
@@ -81,8 +82,10 @@ def sliced_wasserstein_figures(
         order = place.child("halves").permutation(len(real.data))
         one, other = real.data.images[order[:n]], real.data.images[order[n : 2 * n]]
         given = real.batches.some(n, place.child("given")).given(takes)
-        values.append(metric.measure(one, sample(generator, latents, n, place.child("fakes"), given), place))
-        floors.append(metric.measure(one, other, place))
+        fakes = sample(generator, latents, n, place.child("fakes"), given)
+        value, floor = (metric.measure(Observed(one), Observed(images), place) for images in (fakes, other))
+        values.append(value[metric.name])
+        floors.append(floor[metric.name])
     return {
         "value": fmean(values),
         "spread": pstdev(values),

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from torch import nn
 
 from twoplayer.core.batch import to_uint8
+from twoplayer.core.observed import Observed
 from twoplayer.core.protocols import Given, Latents
 from twoplayer.core.rng import Stream
 from twoplayer.data.batches import Batches
@@ -31,6 +32,7 @@ def sliced_wasserstein_probe(
     metric = SlicedWasserstein()
 
     def probe(generator: nn.Module) -> float:
-        return metric.measure(images, sample(generator, latents, n, stream.child("latents"), given), stream)
+        fakes = sample(generator, latents, n, stream.child("latents"), given)
+        return metric.measure(Observed(images), Observed(fakes), stream)[metric.name]
 
     return probe

@@ -7,32 +7,46 @@ the root mean squared difference of the sorted projections. Needs no feature ext
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from twoplayer.core.batch import to_float
-from twoplayer.core.protocols import Metric
+from twoplayer.core.observed import Observed, View
+from twoplayer.core.protocols import Better, Metric
 from twoplayer.core.rng import Stream
+
+BLOCK = 1024
+"""Images in float64 in memory at once."""
 
 
 class SlicedWasserstein(Metric):
     """Root mean square over directions of the 2-Wasserstein distance of the projections; 0 for equal sets.
+
+    In units of pixel values in [-1, 1]. The larger set is cut to the size of the smaller: its last images are left out.
 
     Attributes:
         directions: how many random directions.
     """
 
     name: Literal["sliced-wasserstein"] = "sliced-wasserstein"
+    needs: ClassVar[tuple[View, ...]] = ("pixels",)
+    better: ClassVar[dict[str, Better]] = {"sliced-wasserstein": "lower"}
     directions: int = Field(256, ge=1)
 
-    def measure(self, real: Tensor, fake: Tensor, stream: Stream) -> float:
-        """Distance in units of pixel values in [-1, 1]; the larger set is cut to the size of the smaller."""
+    def measure(self, real: Observed, fake: Observed, stream: Stream) -> dict[str, float]:
+        self.require(1, real=len(real), fake=len(fake))
         n = min(len(real), len(fake))
-        real, fake = to_float(real[:n]).flatten(1), to_float(fake[:n]).flatten(1)
-        axes = stream.child("directions").normal((real.shape[1], self.directions), like=real)
+        reals, fakes = (images.see("pixels")[:n] for images in (real, fake))
+        assert reals.shape == fakes.shape, f"images of different shapes: {reals.shape[1:]} and {fakes.shape[1:]}"
+        axes = stream.child("directions").normal((reals[0].numel(), self.directions)).to(reals.device).double()
         axes = axes / axes.norm(dim=0, keepdim=True)
-        gap = (real @ axes).sort(0).values - (fake @ axes).sort(0).values
-        return float(torch.sqrt(gap.double().square().mean()))
+        gap = projected(reals, axes).sort(0).values - projected(fakes, axes).sort(0).values
+        return {"sliced-wasserstein": float(gap.square().mean().sqrt())}
+
+
+def projected(pixels: Tensor, axes: Tensor) -> Tensor:
+    """Images uint8 [N, C, H, W] on directions [C H W, D]: float64 [N, D]."""
+    return torch.cat([to_float(block, torch.float64).flatten(1) @ axes for block in pixels.split(BLOCK)])

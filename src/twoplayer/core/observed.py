@@ -43,6 +43,10 @@ class Observed:
         """The same views of some of the images."""
         return Observed(**{name: values[rows] for name, values in self._present().items()})
 
+    def has(self, view: View) -> bool:
+        """Whether a view is there."""
+        return view in self._present()
+
     def see(self, view: View) -> Tensor:
         """A view that has to be there, and sound: a comparison with NaN would quietly count as a figure."""
         found = self._present().get(view)

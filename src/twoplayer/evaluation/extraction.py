@@ -72,11 +72,11 @@ def choose(name: str, data: ImageData) -> Extractor:
         if data.labels is None or len(data.class_names) < 2:
             return RandomCnn()
         return ClassifierCnn(least_accuracy=open_source(data.source).least_accuracy)
-    known = components(Extractor)
+    known: dict[str, type[Extractor]] = components(Extractor)  # type: ignore[type-abstract]
     if name not in known:
         near = did_you_mean(name, [AUTO, *known])
         raise UserError(f"there is no extractor {name!r}{near} (there are: {', '.join([AUTO, *known])})")
-    return known[name]()
+    return known[name].model_validate({"name": name})
 
 
 def fitted(extractor: Extractor, train: ImageData, held_out: ImageData) -> Fitted:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from statistics import fmean, pstdev
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from twoplayer.core.catalogue import components, discover
-from twoplayer.core.errors import UserError
 from twoplayer.core.observed import Observed, View
 from twoplayer.core.protocols import Metric
 from twoplayer.core.rng import Stream
@@ -23,13 +22,13 @@ from twoplayer.metrics.modes import class_shares
 Figures = dict[str, dict[str, Any]]
 
 SEEN_BY_EXTRACTOR: frozenset[View] = frozenset({"features", "probabilities"})
+
 MEMORIZATION_IMAGES = 2000
 """Fakes, and held-out images, whose nearest training images are looked for."""
 
-MISSING_SHARE = 0.1
-"""Of its share among real images: a class with less among the fakes counts as missing."""
-
 discover("twoplayer.metrics")
+
+Values = dict[str, float]
 
 Draw = Callable[[int, Stream], tuple[Tensor, Tensor | None]]
 """n and a place to pictures uint8 [n, C, H, W] and, of a conditional generator, the labels asked for, int64 [n]."""
@@ -37,14 +36,14 @@ Draw = Callable[[int, Stream], tuple[Tensor, Tensor | None]]
 
 @dataclass(frozen=True)
 class Pool:
-    """Real images as the extractor sees them, and what they are called."""
+    """Real images, and how the extractor sees them."""
 
     data: ImageData
     seen: Observed
 
     @classmethod
     def of(cls, data: ImageData, extractor: Fitted) -> Pool:
-        """All images of a data set, observed once and kept."""
+        """All images of a data set."""
         return cls(data, observe_real(extractor, data))
 
 
@@ -57,7 +56,7 @@ class Evaluation:
         real: what fakes are compared with.
         train: what the generator learned from, where that is something else.
         n: fakes, and real images, in each figure; fewer where there are not so many real images.
-        seeds: how often each figure is taken with other latents and other real images.
+        seeds: how often each figure is taken, with other latents and other real images.
     """
 
     extractor: Fitted
@@ -65,42 +64,135 @@ class Evaluation:
     train: Pool | None = None
     n: int = 2000
     seeds: int = 3
-    notes: dict[str, Any] = field(default_factory=dict)
 
-    def sizes(self) -> int:
-        """How many images of each kind there are in a figure: the floor needs twice as many real ones."""
-        spare = len(self.train.data) if self.train else 0
-        return min(self.n, len(self.real.data) if spare else len(self.real.data) // 2)
+    @property
+    def size(self) -> int:
+        """Images of each kind in a figure; real ones are needed twice, for the figure and for its floor."""
+        count = len(self.real.data)
+        return min(self.n, count if self.train else count // 2)
 
     def real_pair(self, place: Stream) -> tuple[Observed, Observed]:
-        """n real images and n others, disjoint: what fakes are compared with, and what the floor is made of."""
-        n, pool = self.sizes(), self.real.seen
+        """Disjoint real images, as many of each: those that fakes are compared with, and those that take their place
+        for the floor. The second come from the training images where there are not enough others."""
+        n, pool = self.size, self.real.seen
         order = place.child("halves").permutation(len(pool))
         if self.train is None or 2 * n <= len(pool):
             return pool[order[:n]], pool[order[n : 2 * n]]
         others = place.child("others").permutation(len(self.train.seen))[:n]
         return pool[order[:n]], self.train.seen[others]
 
+    def fakes(self, draw: Draw, place: Stream) -> Observed:
+        """As many fakes, seen in the same way."""
+        pixels, labels = draw(self.size, place.child("fakes"))
+        return replace(self.extractor.network.observe(pixels), pixels=pixels, labels=labels)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Where all figures come from."""
+        data, n = self.real.data, self.size
+        floor_split = self.train.data.split if self.train and 2 * n > len(data) else data.split
+        return {
+            "n_real": n,
+            "n_fake": n,
+            "seeds": self.seeds,
+            "data": data.name,
+            "split": data.split,
+            "floor_split": floor_split,
+            "data_sha256": data.fingerprint,
+            "image_shape": list(data.shape),
+        }
+
 
 def catalogue_figures(draw: Draw, evaluation: Evaluation) -> Figures:
-    """The figures of every metric that can look at these images, and the shares of the classes among the fakes."""
-    taken: list[dict[str, dict[str, float]]] = []
-    shares: list[Tensor] = []
+    """The figures of every metric that can look at these images.
+
+    Raises:
+        UserError: there are too few images for one of them.
+    """
+    values: dict[Metric, list[tuple[Values, Values]]] = {}
+    shares: list[list[float]] = []
     for seed in range(evaluation.seeds):
         place = Stream(seed).child("evaluate")
         real, other = evaluation.real_pair(place)
-        fake = observed_fakes(draw, evaluation, place)
-        taken.append(_of_a_seed(real, other, fake, place))
+        fake = evaluation.fakes(draw, place)
+        for metric in _metrics():
+            if all(fake.has(view) and other.has(view) for view in metric.needs):
+                found = metric.measure(real, fake, place), metric.measure(real, other, place)
+                values.setdefault(metric, []).append(found)
         if fake.probabilities is not None:
-            shares.append(class_shares(fake.probabilities))
+            shares.append(class_shares(fake.probabilities).tolist())
     figures: Figures = {}
-    for metric in _metrics_for(taken[0]):
-        figures |= _summed_up(metric, [seed[metric.name] for seed in taken], evaluation)
+    for metric, found_by_seed in values.items():
+        figures |= _summed_up(metric, found_by_seed, evaluation)
+    names = evaluation.real.data.class_names
+    if shares and len(shares[0]) == len(names):
+        figures[evaluation.extractor.figure("class-shares")] = _shares_figure(shares, names, evaluation)
     return figures
 
 
-def observed_fakes(draw: Draw, evaluation: Evaluation, place: Stream) -> Observed:
-    """n fakes as the extractor sees them."""
-    pixels, labels = draw(evaluation.sizes(), place.child("fakes"))
-    seen = evaluation.extractor.network.observe(pixels)
-    return replace(seen, pixels=pixels, labels=labels)
+def _metrics() -> list[Metric]:
+    known: dict[str, type[Metric]] = components(Metric)  # type: ignore[type-abstract]
+    return [piece.model_validate({"name": name}) for name, piece in known.items()]
+
+
+def _summed_up(metric: Metric, found: list[tuple[Values, Values]], evaluation: Evaluation) -> Figures:
+    """A metric's figures over the seeds."""
+    extracted = bool(SEEN_BY_EXTRACTOR & set(metric.needs))
+    figures: Figures = {}
+    for key, better in metric.better.items():
+        values, floors = ([_finite(one[key]) for one in side] for side in zip(*found, strict=True))
+        figure: dict[str, Any] = {"value": _mean(values), "spread": _spread(values)}
+        figure |= {"floor": _mean(floors), "floor_spread": _spread(floors), "better": better}
+        for deviation, of in metric.deviations.items():
+            if of == key:
+                figure["deviation"] = fmean(fake[deviation] for fake, _ in found)
+        figure |= {"metric": metric.model_dump(mode="json")} | evaluation.facts
+        name = evaluation.extractor.figure(key) if extracted else key
+        if extracted:
+            figure["extractor"] = {"id": evaluation.extractor.name or "inception"} | evaluation.extractor.facts
+        figures[name] = figure
+    return figures
+
+
+def _shares_figure(shares: list[list[float]], names: tuple[str, ...], evaluation: Evaluation) -> dict[str, Any]:
+    means = [fmean(share) for share in zip(*shares, strict=True)]
+    extractor = {"id": evaluation.extractor.name or "inception"} | evaluation.extractor.facts
+    return {"shares": dict(zip(names, means, strict=True)), "extractor": extractor} | evaluation.facts
+
+
+def memorization_figure(draw: Draw, evaluation: Evaluation) -> dict[str, Any]:
+    """Whether fakes are copies of training images; needs images that the generator did not learn from."""
+    assert evaluation.train is not None, "memorization needs training images beside the held-out ones"
+    place = Stream(0).child("evaluate", "memorization")
+    n = min(MEMORIZATION_IMAGES, len(evaluation.real.seen))
+    held_out = evaluation.real.seen[place.child("held-out").permutation(len(evaluation.real.seen))[:n]]
+    pixels, _ = draw(n, place.child("fakes"))
+    fakes = evaluation.extractor.network.observe(pixels)
+    sets = (evaluation.train.seen, held_out, fakes)
+    found = memorization(*(images.see("features") for images in sets))
+    extractor = {"id": evaluation.extractor.name or "inception"} | evaluation.extractor.facts
+    return (
+        {
+            "nearer_to_train": found.nearer_to_train,
+            "distance_ratio": _finite(found.distance_ratio),
+            "copying_z": found.copying_z,
+            "extractor": extractor,
+        }
+        | evaluation.facts
+        | {"n_train": len(evaluation.train.seen), "n_real": n, "n_fake": n}
+    )
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no infinity: a figure that is infinite is null there."""
+    return value if math.isfinite(value) else None
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return fmean(known) if len(known) == len(values) else None
+
+
+def _spread(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return pstdev(known) if len(known) == len(values) else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -25,6 +25,14 @@ TINY = (
     "latents.dim=8",
 )
 """Overrides that make `digits` small, with convolutions; dropout is on so that random layers are tested too."""
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nothing is kept in, or found in, the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TWOPLAYER_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(autouse=True)

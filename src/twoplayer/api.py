@@ -77,15 +77,16 @@ def train(
     return Run(folder.path)
 
 
-def load(path: str | Path, checkpoint: Literal["newest", "best"] = "newest") -> Run:
+def load(path: str | Path, checkpoint: Literal["newest", "best"] | int = "newest") -> Run:
     """A run that was trained before. Raises UserError when there is none.
 
     Args:
         path: the run's folder.
-        checkpoint: whose averaged generator to use: the newest, or the one with the lowest in-training figure.
+        checkpoint: whose averaged generator to use: the newest, the one with the lowest in-training figure, or that
+            of a step.
     """
-    if checkpoint not in ("newest", "best"):
-        raise UserError(f"checkpoint={checkpoint!r} (allowed: newest, best)")
+    if checkpoint not in ("newest", "best") and not isinstance(checkpoint, int):
+        raise UserError(f"checkpoint={checkpoint!r} (allowed: newest, best, a step)")
     folder = RunFolder(_path(path))
     folder.require()
     return Run(folder.path, checkpoint)

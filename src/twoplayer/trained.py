@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from twoplayer.core.errors import UserError
 from twoplayer.core.protocols import Bounded, Supervised
 from twoplayer.core.rng import Stream
-from twoplayer.data.batches import Batches
-from twoplayer.data.images import ImageData
-from twoplayer.evaluation.evaluate import Figures, Real, game_figures, sliced_wasserstein_figures
+from twoplayer.evaluation.extraction import AUTO
 from twoplayer.evaluation.features import LabelProbe, held_out, label_probe
+from twoplayer.evaluation.figures import Figures, series
 from twoplayer.evaluation.fresh_losses import Judged, fresh_losses
 from twoplayer.evaluation.latents import Recovered, arithmetic, pictures_of, recover, walk
+from twoplayer.judging import Judge
 from twoplayer.recipes.load import load_recipe
 from twoplayer.recipes.schema import Recipe
 from twoplayer.runs.files import write_json
@@ -28,7 +28,7 @@ from twoplayer.runs.grid import tile
 from twoplayer.runs.log import Row, read_rows
 from twoplayer.runs.sampling import in_turn, latents_of, sample_best, sample_blocks
 from twoplayer.runs.snapshot import SnapshotInfo, read_classifier, read_snapshot
-from twoplayer.session import held_out_data, load_data, restore
+from twoplayer.session import load_data, restore
 from twoplayer.training.checkpoint import DamagedCheckpoint, read_checkpoint, read_newest
 from twoplayer.training.state import TrainingState, new_state
 
@@ -47,11 +47,11 @@ class Run:
 
     Attributes:
         path: the folder.
-        checkpoint: "newest" or "best".
+        checkpoint: "newest", "best", or the step of a checkpoint that is still there.
     """
 
     path: Path
-    checkpoint: Literal["newest", "best"] = "newest"
+    checkpoint: Literal["newest", "best"] | int = "newest"
 
     @property
     def folder(self) -> RunFolder:
@@ -238,39 +238,42 @@ class Run:
 
         The reals are of the test split where the data has one, else of the training images.
         """
-        _, batches = self._held_out()
-        return fresh_losses(self._judged, batches, n, Stream(seed).child("test"))
+        return fresh_losses(self._judged, Judge(self.recipe).batches, n, Stream(seed).child("test"))
 
-    def evaluate(self, n: int = 2000, seeds: int = 3) -> Figures:
+    def evaluate(self, n: int = 2000, seeds: int = 3, extractor: str = AUTO, every: bool = False) -> Figures:
         """Every figure about the run, also written to RUN/evaluation.json.
 
         Args:
-            n: real images and fakes per figure.
+            n: fakes, and real images, in each figure; fewer where there are not so many real ones.
             seeds: how often each random figure is taken anew.
+            extractor: whose features are compared; "auto" is a classifier of the data's own labels, or without labels
+                a random network.
+            every: also take the figures of each checkpoint that is there, as "series".
 
         Returns:
-            By figure: value, spread over the seeds, floor (real against real), how many images, which split.
+            By figure: value, spread over the seeds, floor (real against real), how many images, which split, extractor.
+
+        Raises:
+            UserError: n or seeds is no sensible number, or the extractor cannot judge such data.
         """
-        if n < 1 or seeds < 1:
-            raise UserError(f"n={n}, seeds={seeds}: both start at 1")
-        data, batches = self._held_out()
-        real, info = Real(data, batches, n, seeds), self.info
-        figures: Figures = {} if self.recipe.levels else game_figures(self._judged, real)
-        figures["sliced-wasserstein"] = sliced_wasserstein_figures(
-            self.generator, info.latents, info.generator.takes, real
-        )
-        step = info.step if self.checkpoint == "newest" else self._state.step
-        for figure in figures.values():
-            figure |= {"step": step, "checkpoint": self.checkpoint}
+        judge = Judge(self.recipe, n, seeds, extractor)
+        figures = self._figures(judge)
+        if every:
+            figures["series"] = series({step: Run(self.path, step)._figures(judge) for step in self.steps})
         write_json(self.folder.evaluation, figures)
         return figures
 
-    def _held_out(self) -> tuple[ImageData, Batches]:
-        options = self.recipe.data
-        data = held_out_data(options) if options.split == "train" else None
-        data = data or load_data(options)
-        coarse = options.condition_on_coarse
-        return data, Batches(data, 1, Stream(0), torch.device("cpu"), condition_on_coarse=coarse)
+    @property
+    def steps(self) -> list[int]:
+        """The steps that have a checkpoint."""
+        return self.folder.checkpoint_steps()
+
+    def _figures(self, judge: Judge) -> Figures:
+        figures = judge.figures(self.generator, self.info, None if self.recipe.levels else self._judged)
+        step = self.info.step if self.checkpoint == "newest" else self._state.step
+        for figure in figures.values():
+            figure |= {"step": step, "checkpoint": self.checkpoint}
+        return figures
 
     @property
     def _judged(self) -> Judged:
@@ -284,14 +287,21 @@ class Run:
         if self.recipe.levels:
             raise UserError(f"{self.path} is a pyramid: each of {self.path / 'levels'} has a discriminator of its own")
         state = new_state(self.recipe, info.image_shape, len(info.class_names), torch.device("cpu"))
+        restore(state, self._tree(), self.folder)
+        return state
+
+    def _tree(self) -> dict[str, Any]:
+        """The state in the checkpoint. Raises UserError."""
         found = read_newest(self.folder)
         if found is None:
             raise UserError(f"{self.path} has no checkpoint yet")
-        tree, best_step = found[0], found[0]["best"]["step"]
-        if self.checkpoint == "best" and best_step not in (0, tree["step"]):
-            try:
-                tree, _ = read_checkpoint(self.folder.checkpoint(best_step))
-            except DamagedCheckpoint as error:
-                raise UserError(f"the best checkpoint is damaged: {error}") from error
-        restore(state, tree, self.folder)
-        return state
+        tree = found[0]
+        step = tree["best"]["step"] if self.checkpoint == "best" else self.checkpoint
+        if step in ("newest", 0, tree["step"]):
+            return tree
+        if step not in self.steps:
+            raise UserError(f"{self.path} has no checkpoint of step {step} (it has: {', '.join(map(str, self.steps))})")
+        try:
+            return read_checkpoint(self.folder.checkpoint(step))[0]
+        except DamagedCheckpoint as error:
+            raise UserError(f"the checkpoint of step {step} is damaged: {error}") from error

@@ -65,7 +65,7 @@ def test_the_classifier_is_exported_and_is_the_averaged_d(semi: tp.Run) -> None:
         "classifier.safetensors",
         "config.json",
     }
-    figures = semi.evaluate(n=50, seeds=2)
+    figures = semi.evaluate(n=50, seeds=2, extractor="random-cnn")
     row = semi.metrics[-1]
     assert figures["classifier"]["errors"] == round(row["classifier/test_error"] * figures["classifier"]["n_real"])
     assert figures["classifier"]["split"] == "test"
@@ -96,16 +96,36 @@ def test_the_test_pass_is_the_losses_on_fresh_samples_and_touches_no_weight(tiny
 
 
 def test_evaluate_says_what_it_measured(tiny_run: tp.Run, cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
-    done = cli("evaluate", tiny_run.path, "--n", "100", "--seeds", "2", "--json")
+    done = cli("evaluate", tiny_run.path, "--n", "100", "--seeds", "2", "--extractor", "random-cnn", "--json")
     assert done.returncode == 0, done.stderr
     figures = json.loads(done.stdout)
     distance = figures["sliced-wasserstein"]
     assert distance["value"] > distance["floor"] > 0
     assert {"split", "data", "n_real", "n_fake", "seeds", "spread", "image_shape"} <= distance.keys()
-    assert run(["evaluate", str(tiny_run.path), "--n", "100", "--seeds", "1"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert any(line.startswith("sliced Wasserstein") for line in lines)
+    frechet = figures["fid_random-cnn"]
+    assert frechet["value"] > frechet["floor"] > 0
+    assert frechet["extractor"]["weights_sha256"]
+    assert any("fewer than the extractor's 128 features" in text for text in frechet["warnings"])
+    assert run(["evaluate", str(tiny_run.path), "--n", "100", "--seeds", "1", "--extractor", "random-cnn"]) == 0
+    out = capsys.readouterr().out
+    assert "all split: 100 fakes, 100 real images, 1 times" in out
+    assert "fid_random-cnn" in out
+    assert "note: 100 images are fewer" in out
     assert run(["evaluate", str(tiny_run.path), "--n", "0"]) == 2
+    assert run(["evaluate", str(tiny_run.path), "--extractor", "inceptio"]) == 2
+
+
+def test_the_series_has_every_checkpoint(tiny_run: tp.Run) -> None:
+    figures = tiny_run.evaluate(n=40, seeds=1, extractor="random-cnn", every=True)
+    course = figures["series"]["fid_random-cnn"]
+    assert [point["step"] for point in course] == tiny_run.steps == [4, 6]
+    assert course[-1]["value"] == figures["fid_random-cnn"]["value"]
+    assert course[0]["value"] != course[-1]["value"]
+    early = tp.load(tiny_run.path, 4).evaluate(n=40, seeds=1, extractor="random-cnn")
+    assert early["fid_random-cnn"]["value"] == course[0]["value"]
+    assert early["fid_random-cnn"]["step"] == 4
+    with pytest.raises(UserError, match="no checkpoint of step 5"):
+        tp.load(tiny_run.path, 5).evaluate(n=40, seeds=1, extractor="random-cnn")
     assert run(["evaluate", "nowhere"]) == 2
 
 

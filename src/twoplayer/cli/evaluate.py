@@ -4,40 +4,95 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+BETTER = {"lower": "lower is better", "higher": "higher is better", "half": "0.5 is best"}
 
 
 def evaluate(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")],
-    n: Annotated[int, typer.Option(help="Real images and fakes per figure.")] = 2000,
+    n: Annotated[int, typer.Option(help="Fakes, and real images, in each figure.")] = 2000,
     seeds: Annotated[int, typer.Option(help="How often each random figure is taken anew.")] = 3,
+    extractor: Annotated[
+        str, typer.Option(help="Whose features are compared: auto, classifier-cnn, random-cnn, inception.")
+    ] = "auto",
+    every: Annotated[bool, typer.Option("--every", help="Also each checkpoint that is still there.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
     """Judge a run on images that it was not trained on, where its data has a test split. Writes RUN/evaluation.json."""
+    from rich.console import Console
+
     import twoplayer as tp
 
-    figures = tp.load(run).evaluate(n, seeds)
+    figures = tp.load(run).evaluate(n, seeds, extractor, every)
     if as_json:
         typer.echo(json.dumps(figures))
         return
-    for line in describe(figures):
-        typer.echo(line)
-    typer.echo(f"written  {run / 'evaluation.json'}")
+    console = Console(highlight=False)
+    for line in provenance(figures):
+        console.print(line, soft_wrap=True)
+    console.print(table(figures))
+    for line in remarks(figures):
+        console.print(line, soft_wrap=True)
+    console.print(f"written  {run / 'evaluation.json'}", soft_wrap=True)
 
 
-def describe(figures: dict[str, dict[str, Any]]) -> list[str]:
-    """The figures as lines for a person."""
-    distance, test = figures["sliced-wasserstein"], figures.get("test-pass", {})
-    lines = [f"data     {distance['data']}, {distance['split']} split"]
+def provenance(figures: dict[str, dict[str, Any]]) -> list[str]:
+    """What the figures were made from, as lines for a person."""
+    distance = figures["sliced-wasserstein"]
+    n, split = distance["n_fake"], distance["split"]
+    lines = [f"data       {distance['data']}, {split} split: {n:,} fakes, {n:,} real images, {distance['seeds']} times"]
+    extracted = [figure["extractor"] for figure in figures.values() if "extractor" in figure]
+    if extracted:
+        facts = extracted[0]
+        right = f", {facts['held_out_accuracy']:.2%} right on held-out images" if "held_out_accuracy" in facts else ""
+        lines.append(f"extractor  {facts['id']} {facts['weights_sha256'][:12]}{right}")
+    return lines
+
+
+def table(figures: dict[str, dict[str, Any]]) -> Table:
+    """Figures in rows; the floor is what real images would get in the place of the fakes."""
+    from rich import box
+    from rich.table import Table
+
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    made.add_column("figure")
+    for name in ("fakes", "+-", "floor", "+-"):
+        made.add_column(name, justify="right")
+    made.add_column("")
+    test = figures.get("test-pass", {})
     for name, value in test.get("means", {}).items():
-        lines.append(f"{name:20} {value:9.4f}  +- {test['spreads'][name]:.4f} over {test['seeds']} seeds")
-    lines.append(
-        f"{'sliced Wasserstein':20} {distance['value']:9.4f}  +- {distance['spread']:.4f}, "
-        f"floor {distance['floor']:.4f} (real against real), {distance['n_fake']:,} images a side"
-    )
+        made.add_row(name, number(value), number(test["spreads"][name]), "", "", "")
+    for name, figure in figures.items():
+        if "value" in figure:
+            cells = (number(figure[key]) for key in ("value", "spread", "floor", "floor_spread"))
+            made.add_row(name, *cells, BETTER[figure["better"]])
+    return made
+
+
+def remarks(figures: dict[str, dict[str, Any]]) -> list[str]:
+    """What does not fit into a table."""
+    lines = []
+    for name, figure in figures.items():
+        if "shares" in figure:
+            shares = ", ".join(f"{label} {share:.1%}" for label, share in figure["shares"].items())
+            lines.append(f"{name}: {shares}")
+        if "copying_z" in figure:
+            lines.append(
+                f"{name}: {figure['nearer_to_train']:.1%} of the fakes nearer to training than to held-out images "
+                f"(fresh images: 50 %), z {figure['copying_z']:.1f} (copies: below -3)"
+            )
     if "classifier" in figures:
         errors = figures["classifier"]
-        lines.append(f"{'classifier':20} {errors['errors']:,} errors in {errors['n_real']:,} ({errors['error']:.2%})")
-    return lines
+        lines.append(f"classifier: {errors['errors']:,} errors in {errors['n_real']:,} ({errors['error']:.2%})")
+    return lines + [f"note: {text}" for text in figures["sliced-wasserstein"].get("warnings", [])]
+
+
+def number(value: float | None) -> str:
+    """Four significant digits; what JSON calls null is infinite."""
+    return "inf" if value is None else f"{value:.4g}"

@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from twoplayer.core.catalogue import components, discover
+from twoplayer.core.errors import UserError
 from twoplayer.core.observed import Observed, View
 from twoplayer.core.protocols import Metric
 from twoplayer.core.rng import Stream
@@ -103,22 +104,22 @@ class Evaluation:
         }
 
 
-def catalogue_figures(draw: Draw, evaluation: Evaluation) -> Figures:
-    """The figures of every metric that can look at these images.
-
-    Raises:
-        UserError: there are too few images for one of them.
-    """
+def catalogue_figures(draw: Draw, evaluation: Evaluation) -> tuple[Figures, list[str]]:
+    """The figures of every metric that can look at these images, and why others could not be taken."""
     values: dict[Metric, list[tuple[Values, Values]]] = {}
     shares: list[list[float]] = []
+    refused: dict[str, None] = {}
     for seed in range(evaluation.seeds):
         place = Stream(seed).child("evaluate")
         real, other = evaluation.real_pair(place)
         fake = evaluation.fakes(draw, place)
         for metric in _metrics():
             if all(fake.has(view) and other.has(view) for view in metric.needs):
-                found = metric.measure(real, fake, place), metric.measure(real, other, place)
-                values.setdefault(metric, []).append(found)
+                try:
+                    found = metric.measure(real, fake, place), metric.measure(real, other, place)
+                    values.setdefault(metric, []).append(found)
+                except UserError as error:
+                    refused[str(error)] = None
         if fake.probabilities is not None:
             shares.append(class_shares(fake.probabilities).tolist())
     figures: Figures = {}
@@ -127,7 +128,7 @@ def catalogue_figures(draw: Draw, evaluation: Evaluation) -> Figures:
     names = evaluation.real.data.class_names
     if shares and len(shares[0]) == len(names):
         figures[evaluation.extractor.figure("class-shares")] = _shares_figure(shares, names, evaluation)
-    return figures
+    return figures, list(refused)
 
 
 def _metrics() -> list[Metric]:
@@ -181,6 +182,16 @@ def memorization_figure(draw: Draw, evaluation: Evaluation) -> dict[str, Any]:
         | evaluation.facts
         | {"n_train": len(evaluation.train.seen), "n_real": n, "n_fake": n}
     )
+
+
+def series(by_step: dict[int, Figures]) -> dict[str, Any]:
+    """The course of each figure with a value over checkpoints: by figure, a list of step, value and spread."""
+    steps = sorted(by_step)
+    names = [name for name, figure in by_step[steps[-1]].items() if "value" in figure] if steps else []
+    return {
+        name: [{"step": step} | {key: by_step[step][name][key] for key in ("value", "spread")} for step in steps]
+        for name in names
+    }
 
 
 def _finite(value: float) -> float | None:

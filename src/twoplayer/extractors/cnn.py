@@ -124,7 +124,7 @@ class ClassifierCnn(_Cnn):
     name: Literal["classifier-cnn"] = "classifier-cnn"
     label: ClassVar[str] = "cnn"
     of_data: ClassVar[bool] = True
-    thousand_images: float = Field(120.0, gt=0.0)
+    thousand_images: float = Field(70.0, gt=0.0)
     learning_rate: float = Field(0.004, gt=0.0)
     move: float = Field(0.06, ge=0.0, lt=0.5)
     stretch: float = Field(0.15, ge=0.0, lt=1.0)

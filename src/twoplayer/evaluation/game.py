@@ -1,4 +1,4 @@
-"""Every figure about a run, each with where it comes from."""
+"""Figures about the game itself: losses and scores on fresh samples, and the errors of a D that names classes."""
 
 from __future__ import annotations
 
@@ -8,15 +8,12 @@ from typing import Any
 
 from torch import nn
 
-from twoplayer.core.observed import Observed
-from twoplayer.core.protocols import Given, Latents, Supervised
+from twoplayer.core.protocols import Supervised
 from twoplayer.core.rng import Stream
 from twoplayer.data.batches import Batches
 from twoplayer.data.images import ImageData
 from twoplayer.evaluation.classifier import classification_errors
 from twoplayer.evaluation.fresh_losses import Judged, fresh_losses
-from twoplayer.metrics.sliced_wasserstein import SlicedWasserstein
-from twoplayer.runs.sampling import sample
 
 Figures = dict[str, dict[str, Any]]
 
@@ -66,32 +63,3 @@ def _over_seeds(results: list[dict[str, float]]) -> dict[str, Any]:
     means = {name: fmean(result[name] for result in results) for name in results[0]}
     spreads = {name: pstdev(result[name] for result in results) for name in results[0]}
     return {"means": means, "spreads": spreads, "seeds": len(results)}
-
-
-def sliced_wasserstein_figures(
-    generator: nn.Module, latents: Latents, takes: tuple[Given, ...], real: Real
-) -> dict[str, Any]:
-    """Distance on pixels between n fakes and as many reals, and its floor: the same between disjoint real halves.
-
-    n is at most half of the data.
-    """
-    metric, n = SlicedWasserstein(), min(real.n, len(real.data) // 2)
-    values, floors = [], []
-    for seed in range(real.seeds):
-        place = _place(seed)
-        order = place.child("halves").permutation(len(real.data))
-        one, other = real.data.images[order[:n]], real.data.images[order[n : 2 * n]]
-        given = real.batches.some(n, place.child("given")).given(takes)
-        fakes = sample(generator, latents, n, place.child("fakes"), given)
-        value, floor = (metric.measure(Observed(one), Observed(images), place) for images in (fakes, other))
-        values.append(value[metric.name])
-        floors.append(floor[metric.name])
-    return {
-        "value": fmean(values),
-        "spread": pstdev(values),
-        "floor": fmean(floors),
-        "n_real": n,
-        "n_fake": n,
-        "seeds": real.seeds,
-        "directions": metric.directions,
-    } | real.facts

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from twoplayer.core.batch import Batch
 from twoplayer.core.errors import Diverged, TrainingStopped, UserError, did_you_mean
 from twoplayer.core.modes import mode
 from twoplayer.core.protocols import Supervised
@@ -89,7 +90,7 @@ def run_session(
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         state = new_state(recipe, data.shape, len(data.class_names), device)
         prepare(state, recipe, batches)
-        _try_out(state, batches)
+        try_out(state, batches.some(2, batches.stream), batches.stream)
         return _run(folder, recipe, data, batches, schedule, state, stop, resume=resume, quiet=quiet)
 
 
@@ -160,16 +161,16 @@ def _require_goal(recipe: Recipe) -> None:
         raise UserError(f"stop.metric={recipe.stop.metric} is in no log{near} (allowed: {', '.join(known)})")
 
 
-def _try_out(state: TrainingState, batches: Batches) -> None:
-    """Let the pieces meet once on two images, in evaluation mode. Raises UserError when they do not fit together."""
-    game, real = state.game, batches.some(2, batches.stream)
+def try_out(state: TrainingState, real: Batch, stream: Stream) -> None:
+    """Let the pieces meet once on some images, in evaluation mode. Raises UserError when they do not fit together."""
+    game = state.game
     try:
         with torch.no_grad(), ExitStack() as stack:
             for player in (game.generator, game.discriminator):
                 stack.enter_context(mode(player.network, training=False))
-            fake = game.draw_fakes(real, batches.stream)
+            fake = game.draw_fakes(real, stream)
             on_real, on_fake = game.judge(real, real.images, fake)
-            objective = game.objective.at(batches.stream)
+            objective = game.objective.at(stream)
             objective.discriminator_loss(on_real, on_fake)
             objective.generator_loss(on_real, on_fake)
             if isinstance(objective, Supervised) and real.labels is not None:

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import typer
 
-from twoplayer.cli import data, evaluate, features, latents, recipes, sample, train
+from twoplayer.cli import bench, data, evaluate, features, latents, recipes, sample, train
 from twoplayer.core.errors import Diverged, UserError
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.command()(recipes.recipes)
 app.command()(data.data)
 app.add_typer(latents.app, name="latents")
 app.add_typer(features.app, name="features")
+app.add_typer(bench.app, name="bench")
 
 MENDABLE = {
     errno.ENOSPC: "no space left; free some or choose another --out",

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
+
+from twoplayer.core.rng import Stream
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,22 @@ class Batch:
         missing = [name for name, value in found.items() if value is None]
         assert not missing, f"the data has no {' and no '.join(missing)}"
         return found
+
+
+class BatchSupply(Protocol):
+    """Where the batches of a training come from: a batch is a function of its number.
+
+    Attributes:
+        per_epoch: batches in one pass over the data.
+    """
+
+    per_epoch: int
+
+    def __getitem__(self, number: int) -> Batch:
+        """The batch with that number, counted from 0 over all passes."""
+
+    def some(self, n: int, stream: Stream) -> Batch:
+        """n images; always the same for one stream."""
 
 
 def to_float(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:

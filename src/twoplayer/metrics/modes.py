@@ -49,9 +49,19 @@ class _Counts(Measurement):
     def compute(self, stream: Stream) -> dict[str, float]:
         totals = {real: int(self.sets[real].sum()) if real in self.sets else 0 for real in (True, False)}
         self.metric.require(1, real=totals[True], fake=totals[False])
-        of_real, of_fake = (self.sets[real] / totals[real] for real in (True, False))
-        divergence = kullback_leibler(of_fake.cpu().numpy(), of_real.cpu().numpy())
-        return {"modes": float((of_fake > 0).sum()), "modes-kl": divergence}
+        modes, divergence = modes_and_divergence(self.sets[False], self.sets[True])
+        return {"modes": float(modes), "modes-kl": divergence}
+
+
+def modes_and_divergence(of_fake: Tensor, of_real: Tensor) -> tuple[int, float]:
+    """How many modes fakes have, and KL(fake || real) of the shares of the modes, in nats.
+
+    Args:
+        of_fake: how many fakes, or which share of them, each mode has: [K], not all 0.
+        of_real: the same of the reals.
+    """
+    shares = [(counts.double() / counts.sum()).cpu().numpy() for counts in (of_fake, of_real)]
+    return int((of_fake > 0).sum()), kullback_leibler(*shares)
 
 
 def class_shares(probabilities: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ discriminator of hidden layers with dropout. The paper's D has maxout units (Goo
 https://arxiv.org/abs/1302.4389); here both players have leaky rectifiers.
 
 Conditional players take the label as one-hot numbers beside the latents and beside the pixels, as in Mirza and Osindero
-2014, https://arxiv.org/abs/1411.1784.
+2014, https://arxiv.org/abs/1411.1784. Minibatch discrimination: Salimans et al. 2016, https://arxiv.org/abs/1606.03498.
 
 Deviations: G ends in tanh, because images here are in [-1, 1]; the paper's sigmoid on [0, 1] is the same map rescaled.
 """
@@ -25,6 +25,7 @@ from twoplayer.core.verdict import Verdict
 from twoplayer.ops.batch_norm import BatchNorm
 from twoplayer.ops.initialization import glorot_uniform
 from twoplayer.ops.labels import classes_taken, one_hot
+from twoplayer.ops.minibatch_discrimination import MinibatchDiscrimination
 
 Units = Annotated[int, Field(ge=1, le=100_000)]
 Widths = Annotated[tuple[Units, ...], Field(strict=False, min_length=1, max_length=50)]
@@ -76,6 +77,10 @@ class MlpDiscriminator(DiscriminatorNetwork):
         widths: units of each hidden layer.
         leaky_relu_slope: slope for negative inputs; 0 is the plain rectifier.
         dropout: probability of dropping a hidden value.
+        minibatch: what the logit sees besides the image's own features: "none"; "discrimination", how close the other
+            images of its batch are.
+        num_kernels: how many closenesses minibatch discrimination learns.
+        kernel_dim: in how many dimensions each of them is measured.
         conditional: take labels.
     """
 
@@ -83,6 +88,9 @@ class MlpDiscriminator(DiscriminatorNetwork):
     widths: Widths = (512, 256)
     leaky_relu_slope: float = Field(0.2, ge=0.0, le=1.0)
     dropout: float = Field(0.0, ge=0.0, lt=1.0)
+    minibatch: Literal["none", "discrimination"] = "none"
+    num_kernels: int = Field(100, ge=1, le=10_000)
+    kernel_dim: int = Field(5, ge=1, le=1000)
     conditional: bool = False
 
     @property
@@ -91,7 +99,7 @@ class MlpDiscriminator(DiscriminatorNetwork):
 
     @property
     def judges_alone(self) -> bool:
-        return True
+        return self.minibatch == "none"
 
     def build(self, image_shape: ImageShape, num_classes: int) -> nn.Module:
         classes = classes_taken(self.conditional, num_classes, "the discriminator")
@@ -115,13 +123,22 @@ class _Discriminator(nn.Module):
         self.num_classes = num_classes
         layers: list[nn.Module] = []
         for inputs, outputs in pairwise((num_pixels + num_classes, *config.widths)):
-            layers += [nn.Linear(inputs, outputs), nn.LeakyReLU(config.leaky_relu_slope), nn.Dropout(config.dropout)]
+            drop = nn.Dropout(config.dropout) if config.dropout else nn.Identity()  # torch draws for 0.0 too
+            layers += [nn.Linear(inputs, outputs), nn.LeakyReLU(config.leaky_relu_slope), drop]
         self.hidden = nn.Sequential(*layers)
-        self.to_logit = nn.Linear(config.widths[-1], 1)
+        width = config.widths[-1]
+        self.compare: nn.Module = nn.Identity()
+        if config.minibatch == "discrimination":
+            deviation = 1.0 / math.sqrt(width)  # columns of T of length 1, see networks/paper_dcgan.py
+            self.compare = MinibatchDiscrimination(
+                width, config.num_kernels, config.kernel_dim, initial_deviation=deviation
+            )
+            width += config.num_kernels
+        self.to_logit = nn.Linear(width, 1)
 
     def forward(self, images: Tensor, *, labels: Tensor | None = None) -> Verdict:
         values = images.flatten(1)
         if labels is not None:
             values = torch.cat([values, one_hot(labels, self.num_classes, values)], 1)
         features: Tensor = self.hidden(values)
-        return Verdict(self.to_logit(features).flatten(), features)
+        return Verdict(self.to_logit(self.compare(features)).flatten(), features)

@@ -9,10 +9,10 @@ from typing import Protocol
 
 from torch import Tensor
 
+from twoplayer.core.batch import BatchSupply
 from twoplayer.core.errors import Diverged, TrainingStopped
 from twoplayer.core.rng import Stream
 from twoplayer.core.stop import StopRequest
-from twoplayer.data.batches import Batches
 from twoplayer.recipes.schema import Recipe
 from twoplayer.training.play import play_step
 from twoplayer.training.state import TrainingState
@@ -53,7 +53,7 @@ class Schedule:
     checkpoint_every: int
 
     @classmethod
-    def of(cls, recipe: Recipe, batches: Batches) -> Schedule:
+    def of(cls, recipe: Recipe, batches: BatchSupply) -> Schedule:
         """The schedule that a recipe means on given data."""
         return cls(
             steps=recipe.total_steps(batches.per_epoch),
@@ -84,7 +84,12 @@ class Schedule:
 
 
 def train(
-    state: TrainingState, recipe: Recipe, batches: Batches, schedule: Schedule, observer: Observer, stop: StopRequest
+    state: TrainingState,
+    recipe: Recipe,
+    batches: BatchSupply,
+    schedule: Schedule,
+    observer: Observer,
+    stop: StopRequest,
 ) -> None:
     """Play from the state's step to the schedule's end.
 
@@ -105,7 +110,7 @@ def train(
             _tell(state, recipe, schedule, observer)
 
 
-def _one_step(state: TrainingState, recipe: Recipe, batches: Batches, stream: Stream) -> None:
+def _one_step(state: TrainingState, recipe: Recipe, batches: BatchSupply, stream: Stream) -> None:
     begun = time.monotonic()
     numbers = count(state.step * recipe.play.discriminator_steps)
     place = stream.child(state.step + 1)

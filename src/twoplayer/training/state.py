@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from twoplayer.core.batch import BatchSupply
 from twoplayer.core.protocols import NeedsPreparation, ParameterPenalty, Reparametrization
 from twoplayer.core.rng import Stream
-from twoplayer.data.batches import Batches
 from twoplayer.recipes.schema import Average, Goal, Recipe
 from twoplayer.training.ema import averaged
 from twoplayer.training.step import Game, Player, Report
@@ -221,7 +221,7 @@ def _discriminator(recipe: Recipe, image_shape: tuple[int, int, int], num_classe
     return network
 
 
-def prepare(state: TrainingState, recipe: Recipe, batches: Batches) -> None:
+def prepare(state: TrainingState, recipe: Recipe, batches: BatchSupply) -> None:
     """Show each network that asks for it typical inputs: latents to G, real images to D. Once, before training."""
     stream = Stream(recipe.seed).child("preparation")
     like = batches.some(1, stream).images

@@ -1,0 +1,1 @@
+"""Benchmarks: what each technique buys on data whose modes are known."""

@@ -160,6 +160,7 @@ class Recipe(Settings):
         batch_size: real images per D update.
         stop: a goal that ends the run before its last step.
         seed: of every random stream.
+        seeds: how many runs, with this seed and those after it, each in a folder of its own.
         log_every: steps per line of the metrics log.
         sample_every: steps between grids (one is also made at the end of each epoch).
         checkpoint_every: steps between checkpoints.
@@ -175,7 +176,8 @@ class Recipe(Settings):
     epochs: int | None = Field(None, ge=1)
     stop: Goal | None = None
     batch_size: int = Field(ge=1)
-    seed: int = Field(0, ge=0, lt=2**63)
+    seed: int = Field(0, ge=0, lt=2**62)
+    seeds: int = Field(1, ge=1, le=1000)
     log_every: int = Field(ge=1)
     sample_every: int = Field(ge=1)
     checkpoint_every: int = Field(ge=1)

@@ -107,9 +107,9 @@ def _samples(folder: RunFolder) -> str:
     if not steps:
         return ""
     last = f"<h2>Samples</h2><p>Step {steps[-1]:,}, fixed latents, evaluation mode.</p>"
-    last += _image(folder.sample_grid(steps[-1]).read_bytes(), "samples at the end")
+    last += picture(folder.sample_grid(steps[-1]).read_bytes(), "samples at the end")
     grids = "".join(
-        f"<figure>{_image(path.read_bytes(), f'epoch {epoch}')}<figcaption>epoch {epoch}</figcaption></figure>"
+        f"<figure>{picture(path.read_bytes(), f'epoch {epoch}')}<figcaption>epoch {epoch}</figcaption></figure>"
         for epoch, path in epoch_grids(folder).items()
     )
     return last + (f"<h2>Epochs</h2><div class=epochs>{grids}</div>" if grids else "")
@@ -118,16 +118,17 @@ def _samples(folder: RunFolder) -> str:
 def _plots(rows: list[Row]) -> str:
     if not rows:
         return ""
-    page = "<h2>Losses</h2>" + _image(loss_plot(rows), "losses by step and epoch", "plot")
+    page = "<h2>Losses</h2>" + picture(loss_plot(rows), "losses by step and epoch", "plot")
     if has_scores(rows):
         page += "<h2>Scores</h2><p>Generator: mean D(fake). Discriminator: mean of D(real) and 1 - D(fake).</p>"
-        page += _image(score_plot(rows), "scores by step and epoch", "plot")
+        page += picture(score_plot(rows), "scores by step and epoch", "plot")
     if has_classifier(rows):
         page += "<h2>Classifier</h2><p>Errors of the averaged discriminator on the test split.</p>"
-        page += _image(classifier_plot(rows), "test error by step and epoch", "plot")
+        page += picture(classifier_plot(rows), "test error by step and epoch", "plot")
     return page
 
 
-def _image(png: bytes, alt: str, style: str = "") -> str:
+def picture(png: bytes, alt: str, style: str = "") -> str:
+    """An image inside the page itself."""
     data = base64.b64encode(png).decode()
     return f"<img class='{style}' alt='{html.escape(alt)}' src='data:image/png;base64,{data}'>"

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -122,18 +121,9 @@ class Judge:
 
 def _splits(options: DataOptions) -> tuple[ImageData, ImageData]:
     """Images to fit an extractor to and others to check it on."""
-    train, test = (load_data(options.model_copy(update={"split": split})) for split in ("train", "test"))
+    train, test = (load_data(options.model_copy(update={"split": split, "limit": None})) for split in ("train", "test"))
     if test.split == "test":
         return train, test
     order = Stream(0).child("extractor", "held-out").permutation(len(train))
     edge = round(HELD_OUT_SHARE * len(train))
-    return _part(train, order[edge:]), _part(train, order[:edge])
-
-
-def _part(data: ImageData, places: Tensor) -> ImageData:
-    rows: dict[str, Any] = {
-        name: values[places]
-        for name in ("images", "labels", "conditions")
-        if (values := getattr(data, name)) is not None
-    }
-    return replace(data, **rows)
+    return train.chosen(order[edge:]), train.chosen(order[:edge])

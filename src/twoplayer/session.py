@@ -20,6 +20,7 @@ from twoplayer.core.stop import StopRequest
 from twoplayer.data.batches import Batches
 from twoplayer.data.images import ImageData
 from twoplayer.data.source import open_source
+from twoplayer.evaluation import vitals
 from twoplayer.evaluation.classifier import classifier_probe
 from twoplayer.evaluation.probe import sliced_wasserstein_probe
 from twoplayer.ops.convolution import count_parameters
@@ -208,8 +209,19 @@ def _recorder(
         judge=sliced_wasserstein_probe(batches, recipe.latents, takes, recipe.seed),
         given=given,
         titles=data.class_names[:n] if by_class else (),
+        vitals=_vitals(recipe, batches),
         classifier_error=_classifier_error(recipe) if isinstance(recipe.objective, Supervised) else None,
     )
+
+
+def _vitals(recipe: Recipe, batches: Batches) -> vitals.Probe:
+    """Vital signs; held-out images are those of the test split, for sources that have one."""
+    data = held_out_data(recipe.data) if recipe.data.split == "train" else None
+    coarse = recipe.data.condition_on_coarse
+    device = batches.images.device
+    held_out = None if data is None else Batches(data, 1, Stream(0), device, condition_on_coarse=coarse)
+    told = vitals.Told(recipe.generator.takes, recipe.discriminator.takes)
+    return vitals.vitals_probe(batches, held_out, recipe.latents, told, recipe.seed)
 
 
 def _classifier_error(recipe: Recipe) -> Callable[[nn.Module], float] | None:
@@ -221,6 +233,8 @@ def _classifier_error(recipe: Recipe) -> Callable[[nn.Module], float] | None:
 def load_data(options: DataOptions) -> ImageData:
     """The images that a recipe's `data` section means. Raises UserError."""
     data = open_source(options.source).load(options.split, options.image_size, options.channels)
+    if options.limit is not None and data.split != "test":
+        data = data.chosen(Stream(0).child("limit").permutation(len(data))[: options.limit])
     return data.halved(options.halvings)
 
 

@@ -44,6 +44,7 @@ class DataOptions(Settings):
         split: which part to train on.
         image_size: pixels a side; left out, the images' own size.
         channels: 1 or 3; left out, the images' own.
+        limit: train on that many images only, drawn at random; others of the split are left out.
         flip: mirror each image left to right with probability 0.5.
         halvings: how often every image is blurred and halved, as the levels of a Laplacian pyramid are.
         condition_on_coarse: the players are told each image's own low-pass version, which the next halving would leave.
@@ -54,6 +55,7 @@ class DataOptions(Settings):
     split: Literal["train", "test", "all"] = "train"
     image_size: int | None = Field(None, ge=1, le=4096)
     channels: Literal[1, 3] | None = None
+    limit: int | None = Field(None, ge=1)
     flip: bool = False
     halvings: int = Field(0, ge=0, le=12)
     condition_on_coarse: bool = False

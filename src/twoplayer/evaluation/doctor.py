@@ -160,7 +160,7 @@ def _overfitting(rows: Rows) -> Finding | None:
     points = [
         (int(row["step"]), (row[vitals.LOGIT_TRAIN] - row[vitals.LOGIT_HELD_OUT]) / _gap(row))
         for row in rows
-        if row.get(vitals.LOGIT_HELD_OUT) is not None
+        if row.get(vitals.LOGIT_HELD_OUT) is not None and row[vitals.LOGIT_TRAIN] > row[vitals.LOGIT_FAKE]
     ]
     if len(points) < 2:
         return None
@@ -237,6 +237,23 @@ def _drift(rows: Rows) -> Finding | None:
     )
 
 
+def _divergence(rows: Rows) -> Finding | None:
+    """D is often sure and often wrong: its loss is far above that of a D that only guesses."""
+    points, now = course(rows, "loss/discriminator"), recent(rows, "loss/discriminator")
+    if not course(rows, "score/generator") or median(now) < GUESSING * DIVERGED:
+        return None
+    return Finding(
+        "divergence",
+        since_when(points, lambda loss: loss > GUESSING * DIVERGED / 2),
+        f"D's loss is {median(now):.3g}; guessing would cost {GUESSING:.2f}",
+        _sure(math.log(median(now)), math.log(GUESSING * DIVERGED), math.log(20 * DIVERGED)),
+        (
+            "optimizers.discriminator.learning_rate=0.00005",
+            '"regularizers=[{name: gradient-penalty, weight: 1.0, target: 0.0}]"  (D stays smooth)',
+        ),
+    )
+
+
 def _oscillation(rows: Rows) -> Finding | None:
     """The players chase each other: scores swing widely around their mean and do not settle."""
     values = recent(rows, "score/generator", 0.5)
@@ -268,6 +285,10 @@ OVERFITTED = 0.5
 VANISHED = 1e-6
 EXPLODED = 100.0
 DRIFTED = 100.0
+GUESSING = math.log(4.0)
+"""D's cross-entropy when it gives every image the probability 1/2."""
+
+DIVERGED = 3.0
 SWINGING = 0.15
 GRADIENT = "gradient/generator"
 
@@ -279,5 +300,6 @@ CHECKS: tuple[Callable[[Rows], Finding | None], ...] = (
     _overfitting,
     _gradient,
     _drift,
+    _divergence,
     _oscillation,
 )

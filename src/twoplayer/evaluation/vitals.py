@@ -60,16 +60,15 @@ def vitals_probe(batches: Batches, held_out: Batches | None, latents: Latents, t
         seed: of the choice.
     """
     place = Stream(seed).child("vitals")
-    n = min(IMAGES, len(batches.images))
-    train = batches.some(n, place.child("train"))
-    other = None if held_out is None else held_out.some(min(n, len(held_out.images)), place.child("held-out"))
+    train = batches.some(IMAGES, place.child("train"))
+    other = None if held_out is None else held_out.some(min(IMAGES, len(held_out.images)), place.child("held-out"))
     some = place.child("pool").permutation(len(batches.images))[:TRAIN_IMAGES]
     pool = to_float(batches.images[some.to(batches.images.device)]).flatten(1).cpu()
 
     @torch.no_grad()
     def probe(generator: nn.Module, discriminator: nn.Module) -> dict[str, float]:
         with mode(generator, training=False), mode(discriminator, training=False):
-            z = latents.draw(n, place.child("latents"), train.images)
+            z = latents.draw(IMAGES, place.child("latents"), train.images)
             fake = conditioned(generator, train.given(told.generator))(z)
             found = _logits(discriminator, told, train, other, fake)
         fakes, reals = fake.flatten(1).cpu(), train.images.flatten(1).cpu()

@@ -41,7 +41,7 @@ class Case:
 
 DOMINATES = "discriminator dominates"
 TOTAL, PARTIAL = "mode collapse, total", "mode collapse, partial"
-DIVERGED = "diverged"
+DIVERGED, DIVERGENCE = "diverged", "divergence"
 DRIFT = "drift of an unbounded discriminator"
 VANISHING, EXPLODING = "vanishing generator gradient", "exploding generator gradient"
 OVERFITTING, MEMORIZATION, OSCILLATION = "discriminator overfitting", "memorization", "oscillation"
@@ -51,7 +51,7 @@ CASES = (
         "d-rate-x100",
         "D's learning rate times 100, no penalty",
         ("digits", *QUICK, NO_PENALTY, "optimizers.discriminator.learning_rate=0.2"),
-        (DOMINATES, VANISHING),
+        (DOMINATES, VANISHING, DIVERGENCE),
     ),
     Case(
         "g-frozen",
@@ -92,12 +92,13 @@ CASES = (
     ),
     Case(
         "saturating",
-        "saturating loss against a D that learns ten times as fast",
+        "saturating loss against a D that gets ten updates for each of G, ten times as fast",
         (
             "digits",
             *QUICK,
             NO_PENALTY,
             "objective.generator_objective=saturating",
+            "play={name: alternating, discriminator_steps: 10}",
             "optimizers.discriminator.learning_rate=0.02",
         ),
         (VANISHING, DOMINATES),
@@ -118,7 +119,7 @@ CASES = (
             "optimizers.generator={name: sgd, learning_rate: 0.1, momentum: 0.95}",
             "optimizers.discriminator={name: sgd, learning_rate: 0.1, momentum: 0.95}",
         ),
-        (OSCILLATION, TOTAL, PARTIAL, DOMINATES),
+        (OSCILLATION, TOTAL, PARTIAL, DOMINATES, DIVERGED, DIVERGENCE),
     ),
     Case(
         "least-squares-fast",

@@ -33,6 +33,7 @@ class Finding:
         evidence: the numbers that show it.
         sure: from 0 to 1.
         remedies: overrides to try, each with why.
+        symptom: it may follow from another finding, which then stands before it.
     """
 
     name: str
@@ -40,10 +41,11 @@ class Finding:
     evidence: str
     sure: float
     remedies: tuple[str, ...]
+    symptom: bool = False
 
 
 def diagnose(rows: Rows) -> list[Finding]:
-    """What goes wrong at the end of a log, the surest first; empty when nothing does.
+    """What goes wrong at the end of a log, causes before symptoms and the surest first; empty when nothing does.
 
     Args:
         rows: lines of metrics.jsonl.
@@ -51,7 +53,7 @@ def diagnose(rows: Rows) -> list[Finding]:
     if len(rows) < LEAST_ROWS:
         return []
     found = [finding for check in CHECKS if (finding := check(rows)) is not None]
-    return sorted(found, key=lambda finding: -finding.sure)
+    return sorted(found, key=lambda finding: (finding.symptom, -finding.sure))
 
 
 def course(rows: Rows, key: str) -> list[tuple[int, float]]:
@@ -134,10 +136,14 @@ def _mode_collapse(rows: Rows) -> Finding | None:
     )
     if now < TOTAL_COLLAPSE:
         since = since_when(spread, lambda value: value < 2 * TOTAL_COLLAPSE)
-        return Finding("mode collapse, total", since, evidence, _sure(-now, -TOTAL_COLLAPSE, 0.0), remedies)
+        return Finding(
+            "mode collapse, total", since, evidence, _sure(-now, -TOTAL_COLLAPSE, 0.0), remedies, symptom=True
+        )
     if now < PARTIAL_COLLAPSE:
         since = since_when(spread, lambda value: value < PARTIAL_COLLAPSE)
-        return Finding("mode collapse, partial", since, evidence, _sure(-now, -PARTIAL_COLLAPSE, 0.0), remedies)
+        return Finding(
+            "mode collapse, partial", since, evidence, _sure(-now, -PARTIAL_COLLAPSE, 0.0), remedies, symptom=True
+        )
     return None
 
 
@@ -202,7 +208,7 @@ def _gradient(rows: Rows) -> Finding | None:
                 "objective={name: wasserstein}  (D's slope does not saturate; with a gradient penalty)",
             ),
         )
-    if change > EXPLODED:
+    if change > EXPLODED and now > LARGE:
         return Finding(
             "exploding generator gradient",
             since_when(points, lambda value: value > EXPLODED * early / 4),
@@ -273,6 +279,7 @@ def _oscillation(rows: Rows) -> Finding | None:
             "average={half_life_kimg: 10.0}  (pictures from an average of G's weights)",
             '"regularizers=[{name: gradient-penalty, weight: 1.0, target: 0.0}]"  (dampens the chase)',
         ),
+        symptom=True,
     )
 
 
@@ -284,6 +291,9 @@ COPIED = 0.5
 OVERFITTED = 0.5
 VANISHED = 1e-6
 EXPLODED = 100.0
+LARGE = 10.0
+"""A generator gradient below this is large for no network."""
+
 DRIFTED = 100.0
 GUESSING = math.log(4.0)
 """D's cross-entropy when it gives every image the probability 1/2."""

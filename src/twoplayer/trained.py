@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from twoplayer.core.errors import UserError
 from twoplayer.core.protocols import Bounded, Supervised
 from twoplayer.core.rng import Stream
+from twoplayer.evaluation.doctor import diagnose
 from twoplayer.evaluation.extraction import AUTO
 from twoplayer.evaluation.features import LabelProbe, held_out, label_probe
 from twoplayer.evaluation.figures import Figures, series
@@ -260,6 +261,8 @@ class Run:
         figures = self._figures(judge)
         if every:
             figures["series"] = series({step: Run(self.path, step)._figures(judge) for step in self.steps})
+        if not self.recipe.levels:
+            figures["doctor"] = {"findings": [asdict(finding) for finding in diagnose(self.metrics)]}
         write_json(self.folder.evaluation, figures)
         return figures
 

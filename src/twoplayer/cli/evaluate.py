@@ -35,10 +35,10 @@ def evaluate(
         return
     console = Console(highlight=False)
     for line in provenance(figures):
-        console.print(line, soft_wrap=True)
+        console.print(line, soft_wrap=True, markup=False)
     console.print(table(figures))
     for line in remarks(figures):
-        console.print(line, soft_wrap=True)
+        console.print(line, soft_wrap=True, markup=False)
     console.print(f"written  {run / 'evaluation.json'}", soft_wrap=True)
 
 
@@ -90,6 +90,9 @@ def remarks(figures: dict[str, dict[str, Any]]) -> list[str]:
     if "classifier" in figures:
         errors = figures["classifier"]
         lines.append(f"classifier: {errors['errors']:,} errors in {errors['n_real']:,} ({errors['error']:.2%})")
+    for finding in figures.get("doctor", {}).get("findings", []):
+        lines.append(f"doctor: {finding['name']} since step {finding['since']:,}: {finding['evidence']}; worth a try:")
+        lines += [f"    {remedy}" for remedy in finding["remedies"]]
     return lines + [f"note: {text}" for text in figures["sliced-wasserstein"].get("warnings", [])]
 
 

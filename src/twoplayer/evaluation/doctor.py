@@ -56,6 +56,21 @@ def diagnose(rows: Rows) -> list[Finding]:
     return sorted(found, key=lambda finding: (finding.symptom, -finding.sure))
 
 
+def remarks() -> Callable[[Rows], list[str]]:
+    """A function from a growing log to lines about what has newly begun to go wrong, or has gone away."""
+    known: set[str] = set()
+
+    def said(rows: Rows) -> list[str]:
+        found = {finding.name: finding for finding in diagnose(rows)}
+        lines = [f"doctor: {finding.name}: {finding.evidence}" for name, finding in found.items() if name not in known]
+        lines += [f"doctor: no longer {name}" for name in sorted(known - found.keys())]
+        known.clear()
+        known.update(found)
+        return lines
+
+    return said
+
+
 def course(rows: Rows, key: str) -> list[tuple[int, float]]:
     """Steps and values of a figure, where it was taken."""
     return [(int(row["step"]), float(row[key])) for row in rows if row.get(key) is not None]
@@ -205,7 +220,7 @@ def _gradient(rows: Rows) -> Finding | None:
             1.0 if now < VANISHED else 0.8,
             (
                 "objective.generator_objective=non-saturating  (G gets a gradient when it loses)",
-                "objective={name: wasserstein}  (D's slope does not saturate; with a gradient penalty)",
+                "objective.name=wasserstein  (D's slope does not saturate; with a gradient penalty)",
             ),
         )
     if change > EXPLODED and now > LARGE:
@@ -276,7 +291,7 @@ def _oscillation(rows: Rows) -> Finding | None:
         _sure(swing, SWINGING, 0.4),
         (
             "optimizers.generator.beta1=0.0 optimizers.discriminator.beta1=0.0  (no momentum)",
-            "average={half_life_kimg: 10.0}  (pictures from an average of G's weights)",
+            "average.half_life_kimg=10.0  (pictures from an average of G's weights)",
             '"regularizers=[{name: gradient-penalty, weight: 1.0, target: 0.0}]"  (dampens the chase)',
         ),
         symptom=True,

@@ -6,6 +6,8 @@ import base64
 import html
 import json
 import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +33,28 @@ figure { margin: 0; } figcaption { color: gray; } pre { overflow: auto; backgrou
 """
 
 
-def write_report(folder: RunFolder) -> None:
-    """Make the report from what lies in the folder."""
+@dataclass(frozen=True)
+class Note:
+    """What the doctor found.
+
+    Attributes:
+        title: what goes wrong.
+        text: the evidence.
+        remedies: overrides to try, each with why.
+    """
+
+    title: str
+    text: str
+    remedies: tuple[str, ...]
+
+
+def write_report(folder: RunFolder, notes: Sequence[Note] | None = None) -> None:
+    """Make the report from what lies in the folder.
+
+    Args:
+        folder: the run.
+        notes: of the doctor; None when there was too little to look at.
+    """
     rows = read_rows(folder.metrics)
     config = folder.config.read_text(encoding="utf-8")
     environment = json.loads(folder.environment.read_text(encoding="utf-8"))
@@ -43,6 +65,7 @@ def write_report(folder: RunFolder) -> None:
         f"<style>{STYLE}</style><h1>{name}</h1>",
         _summary(rows, environment),
         _samples(folder),
+        _doctor(notes),
         _levels(folder, rows) or _plots(rows),
         "<h2>Recipe</h2><p>Repeat this run: <code>twoplayer train config.yaml</code></p>",
         f"<pre>{html.escape(config)}</pre>",
@@ -86,6 +109,20 @@ def _summary(rows: list[Row], environment: dict[str, Any]) -> str:
     }
     cells = "".join(f"<tr><th>{key}<td>{html.escape(value)}" for key, value in facts.items())
     return f"<table>{cells}</table>"
+
+
+def _doctor(notes: Sequence[Note] | None) -> str:
+    if notes is None:
+        return ""
+    if not notes:
+        return "<h2>Doctor</h2><p>Healthy: nothing in the log says otherwise.</p>"
+    page = "<h2>Doctor</h2>"
+    for note in notes:
+        remedies = "".join(f"<li><code>{html.escape(remedy)}</code>" for remedy in note.remedies)
+        page += (
+            f"<p><strong>{html.escape(note.title)}</strong>: {html.escape(note.text)}. Worth a try:<ul>{remedies}</ul>"
+        )
+    return page
 
 
 def _levels(folder: RunFolder, rows: list[Row]) -> str:

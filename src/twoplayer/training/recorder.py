@@ -15,7 +15,7 @@ from twoplayer.recipes.resume import core
 from twoplayer.recipes.schema import Recipe
 from twoplayer.runs.folder import RunFolder
 from twoplayer.runs.grid import save_png, tile
-from twoplayer.runs.log import ALWAYS, CLASSIFIER_ERROR, Row, append_row, flush_to_disk
+from twoplayer.runs.log import ALWAYS, CLASSIFIER_ERROR, Row, append_row, flush_to_disk, read_rows
 from twoplayer.runs.sampling import sample
 from twoplayer.runs.snapshot import ClassifierInfo, NetworkInfo, SnapshotInfo, write_classifier, write_snapshot
 from twoplayer.training.checkpoint import prune, write_checkpoint
@@ -38,6 +38,7 @@ class Recorder:
         given: what a conditional generator is told for the grid, one row per picture.
         titles: what stands above the columns of the grid.
         classifier_error: the share of test images that a discriminator names wrongly; logged at checkpoints.
+        doctor: remarks on the log so far, asked for when vital signs have been taken.
         vitals: vital signs of generator and discriminator, logged about as often as grids are made.
     """
 
@@ -51,6 +52,7 @@ class Recorder:
     titles: tuple[str, ...] = ()
     classifier_error: Callable[[nn.Module], float] | None = None
     vitals: Callable[[nn.Module, nn.Module], dict[str, float]] | None = None
+    doctor: Callable[[list[Row]], list[str]] | None = None
 
     def on_step(self, state: TrainingState) -> None:
         self.progress.advance(state.step)
@@ -64,6 +66,9 @@ class Recorder:
             row |= self.vitals(state.generator_for_use, state.discriminator_for_use)
         append_row(self.folder.metrics, row)
         self.progress.figures(row)
+        if self.doctor and self._vitals_due(state.step):
+            for remark in self.doctor(read_rows(self.folder.metrics)):
+                self.progress.remark(remark)
         goal = self.recipe.stop
         if goal is None:
             return False

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import twoplayer as tp
 from twoplayer.core.errors import Diverged
-from twoplayer.evaluation.doctor import Finding, diagnose
+from twoplayer.evaluation.doctor import diagnose
+from twoplayer.evaluation.findings import Finding
 from twoplayer.runs.log import read_rows
 
 BOTH = "optimizers.{}.learning_rate={}"

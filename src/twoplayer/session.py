@@ -22,6 +22,7 @@ from twoplayer.data.images import ImageData
 from twoplayer.data.source import open_source
 from twoplayer.evaluation import doctor, vitals
 from twoplayer.evaluation.classifier import classifier_probe
+from twoplayer.evaluation.findings import LEAST_ROWS
 from twoplayer.evaluation.probe import sliced_wasserstein_probe
 from twoplayer.ops.convolution import count_parameters
 from twoplayer.recipes.load import check, load_recipe, to_yaml
@@ -218,7 +219,7 @@ def _recorder(
 def doctor_notes(folder: RunFolder) -> list[Note] | None:
     """What the doctor says of a run, for its report; None when the log is too short."""
     rows = read_rows(folder.metrics)
-    if len(rows) < doctor.LEAST_ROWS:
+    if len(rows) < LEAST_ROWS:
         return None
     found = doctor.diagnose(rows)
     return [Note(f"{each.name} since step {each.since:,}", each.evidence, each.remedies) for each in found]

@@ -16,6 +16,7 @@ from twoplayer.evaluation.extraction import AUTO, Fitted, choose, fitted
 from twoplayer.evaluation.figures import Evaluation, Figures, Pool, catalogue_figures, memorization_figure
 from twoplayer.evaluation.fresh_losses import Judged
 from twoplayer.evaluation.game import Real, game_figures
+from twoplayer.evaluation.gan_train import gan_train_figure
 from twoplayer.extractors.cnn import RandomCnn
 from twoplayer.recipes.schema import DataOptions, Recipe
 from twoplayer.runs.sampling import sample
@@ -35,12 +36,14 @@ class Judge:
         n: fakes, and real images, in each figure.
         seeds: how often each figure is taken anew.
         extractor: a name; "auto" for the one that suits the data.
+        gan_train: also train classifiers on fakes.
     """
 
     recipe: Recipe
     n: int = 2000
     seeds: int = 3
     extractor: str = AUTO
+    gan_train: bool = False
 
     def __post_init__(self) -> None:
         if self.n < 1 or self.seeds < 1:
@@ -66,6 +69,8 @@ class Judge:
         figures |= found
         if self.evaluation.train is not None:
             figures[self.fitted.figure("memorization")] = memorization_figure(draw, self.evaluation)
+        if self.gan_train:
+            figures["gan-train"] = gan_train_figure(draw, self.evaluation)
         for figure in figures.values():
             figure["warnings"] = self.warnings() + refused
         return figures

@@ -22,6 +22,9 @@ def evaluate(
         str, typer.Option(help="Whose features are compared: auto, classifier-cnn, random-cnn, inception.")
     ] = "auto",
     every: Annotated[bool, typer.Option("--every", help="Also each checkpoint that is still there.")] = False,
+    gan_train: Annotated[
+        bool, typer.Option("--gan-train", help="Of a conditional run: also train classifiers on fakes, test on reals.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
     """Judge a run on images that it was not trained on, where its data has a test split. Writes RUN/evaluation.json."""
@@ -29,7 +32,7 @@ def evaluate(
 
     import twoplayer as tp
 
-    figures = tp.load(run).evaluate(n, seeds, extractor, every)
+    figures = tp.load(run).evaluate(n, seeds, extractor, every, gan_train)
     if as_json:
         typer.echo(json.dumps(figures))
         return

@@ -3,9 +3,9 @@
     python benchmarks/results.py --minutes 20 mnist-mlp-gan mnist-cgan   train (or go on with) these, then write
     python benchmarks/results.py                                        only write from the runs that are there
 
-Every recipe has one run in --out. It is stopped with SIGINT when its minutes are over and goes on from there the next
-time, so long trainings can be made of short ones. What a person sees in the pictures stands in results_remarks.yaml,
-written by hand after looking.
+Every run stays in --out. It is stopped with SIGINT when its minutes are over and goes on from there the next time, so
+long trainings can be made of short ones. results.yaml names the runs that are a recipe with overrides and says what a
+person sees in the pictures, written by hand after looking.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import argparse
 import json
 import platform
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -29,36 +30,48 @@ from twoplayer.runs.grid import save_png
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "results.md"
 PICTURES = HERE.parent / "docs" / "images" / "results"
-REMARKS = HERE / "results_remarks.yaml"
+RUNS = HERE / "results.yaml"
 LAST_ROWS = 20
 """Losses and scores are means over so many of the log's last rows: single rows swing."""
 
 HEAD = """# Results
 
-What every recipe does on real data, and what a person sees. Made by `python benchmarks/results.py --minutes M RECIPE`,
-which trains (or goes on with) a recipe for M minutes and rewrites this page. Losses and scores are means over the last
-{rows} lines of the log. SW is the sliced Wasserstein distance on pixels between fakes and held-out reals (+- population
-deviation over 3 seeds), its floor the same between disjoint real halves; it says how near the pixels are, not how good
-the pictures look. Times are of training alone.
+What every recipe does on real data, and what a person sees. Made by `python benchmarks/results.py --minutes M NAME`,
+which trains (or goes on with) a run of this page for M minutes and rewrites the page. Where two cores do not get far
+with a recipe in an hour, a run with narrower players stands beside it under NAME-narrow. Losses and scores are means
+over the last {rows} lines of the log. SW is the sliced Wasserstein distance on pixels between fakes and held-out reals
+(+- population deviation over 3 seeds), its floor the same between disjoint real halves; it says how near the pixels
+are, not how good the pictures look. Times are of training alone.
 
 """
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train recipes and write docs/results.md.")
-    parser.add_argument("recipes", nargs="*", metavar="RECIPE")
-    parser.add_argument("--minutes", type=float, default=0.0, help="of training for each named recipe")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="a recipe, or a run of results.yaml")
+    parser.add_argument("--minutes", type=float, default=0.0, help="of training for each name")
     parser.add_argument("--out", type=Path, default=Path("runs/results"), help="where the runs are")
     arguments = parser.parse_args()
     if arguments.minutes > 0:
-        for name in arguments.recipes:
+        for name in arguments.names:
             train(name, arguments.out / name, arguments.minutes * 60.0)
     write_page(arguments.out)
 
 
+def described(name: str) -> dict[str, Any]:
+    """What results.yaml says about a run."""
+    said: dict[str, dict[str, Any]] = yaml.safe_load(RUNS.read_text(encoding="utf-8"))
+    return said.get(name, {})
+
+
+def wanted(name: str) -> list[str]:
+    """The run's recipe and overrides, as on the command line."""
+    return [described(name).get("recipe", name), *described(name).get("overrides", [])]
+
+
 def train(name: str, place: Path, seconds: float) -> None:
-    """Train a recipe, or go on with it, for at most so long; it is saved when the time is over."""
-    words = ["--resume"] if (place / "config.yaml").exists() else [name]
+    """Train a run, or go on with it, for at most so long; it is saved when the time is over."""
+    words = ["--resume"] if (place / "config.yaml").exists() else wanted(name)
     process = subprocess.Popen([sys.executable, "-m", "twoplayer", "train", *words, "--out", str(place)])
     try:
         process.wait(seconds)
@@ -70,21 +83,21 @@ def train(name: str, place: Path, seconds: float) -> None:
 
 
 def write_page(out: Path) -> None:
-    """The page from all runs that have a generator."""
-    remarks = yaml.safe_load(REMARKS.read_text(encoding="utf-8")) if REMARKS.exists() else {}
-    names = [name for name in recipe_names() if (out / name / "generator" / "config.json").exists()]
+    """The page from all runs that have a generator, the narrow ones after their recipe."""
+    names = [name for recipe in recipe_names() for name in (recipe, f"{recipe}-narrow")]
+    names = [name for name in names if (out / name / "generator" / "config.json").exists()]
     found = {name: facts(name, out / name) for name in names}
-    lines = ["| recipe | data | steps | time | SW (floor) |", "|---|---|---|---|---|"]
+    lines = ["| run | data | steps | time | SW (floor) |", "|---|---|---|---|---|"]
     for name, fact in found.items():
         cells = (f"[`{name}`](#{name})", fact["data"], fact["steps"], fact["time"], fact["distance"])
         lines.append(f"| {' | '.join(cells)} |")
-    sections = [section(name, fact, remarks.get(name, "")) for name, fact in found.items()]
+    sections = [section(name, fact, described(name).get("remark", "")) for name, fact in found.items()]
     PAGE.write_text(HEAD.format(rows=LAST_ROWS) + "\n".join(lines) + "\n\n" + "\n".join(sections), encoding="utf-8")
     print(PAGE)
 
 
 def section(name: str, fact: dict[str, str], remark: str) -> str:
-    """One recipe's part of the page."""
+    """One run's part of the page."""
     text = f"## {name}\n\n![{name}](images/results/{name}.png)\n\n{remark.strip() or 'Not looked at yet.'}\n\n"
     for key in ("command", "data", "steps", "time", "machine", "losses", "scores", "distance", "classifier"):
         if key in fact:
@@ -104,7 +117,7 @@ def facts(name: str, place: Path) -> dict[str, str]:
     data = environment["data"]
     channels, height, width = data["shape"]
     found = {
-        "command": f"`twoplayer train {name}`",
+        "command": f"`{shlex.join(['twoplayer', 'train', *wanted(name)])}`",
         "data": f"{data['source']} ({data['split']}), {data['images']:,} images, {width}x{height}x{channels}",
         "machine": f"{environment['device']}, {environment['threads']} threads, {processor()}, "
         f"torch {environment['packages']['torch']}",

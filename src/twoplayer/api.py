@@ -9,12 +9,14 @@ import torch
 
 from twoplayer.core.errors import UserError
 from twoplayer.core.stop import StopRequest
+from twoplayer.data.images import ImageData
 from twoplayer.data.source import open_source
 from twoplayer.pyramid import run_pyramid
-from twoplayer.recipes.load import flatten, load_recipe, parse_overrides
+from twoplayer.recipes.load import flatten, load_recipe, parse_overrides, to_yaml
 from twoplayer.recipes.resume import resumed_recipe
 from twoplayer.recipes.schema import Recipe
-from twoplayer.runs.folder import RunFolder
+from twoplayer.runs.files import write_text
+from twoplayer.runs.folder import RunFolder, claim_next_run
 from twoplayer.session import explaining_memory, load_data, run_session
 from twoplayer.trained import Run
 
@@ -46,7 +48,7 @@ def train(
         settings: recipe keys, for example steps=500 or generator={"n_filters": 64}.
 
     Returns:
-        The finished run.
+        The finished run; with seeds=3 the first of three, which lie in `out`/seed-0, seed-1, seed-2.
 
     Raises:
         UserError: something the caller can mend, said in one line.
@@ -72,9 +74,28 @@ def train(
         chosen = choose_device(device)
         with explaining_memory(resolved):
             loaded = load_data(resolved.data)
-            run = run_pyramid if resolved.levels else run_session
-            folder = run(folder, resolved, loaded, chosen, stop, resume=resume, quiet=quiet)
+            if resolved.seeds > 1:
+                folder = _run_seeds(folder, resolved, loaded, chosen, stop, quiet=quiet)
+            else:
+                run = run_pyramid if resolved.levels else run_session
+                folder = run(folder, resolved, loaded, chosen, stop, resume=resume, quiet=quiet)
     return Run(folder.path)
+
+
+def _run_seeds(
+    folder: RunFolder | None, recipe: Recipe, data: ImageData, device: torch.device, stop: StopRequest, *, quiet: bool
+) -> RunFolder:
+    """One run after the other in seed-0, seed-1, ...; those that are there go on. Returns the first one's folder."""
+    together = folder or claim_next_run(Path("runs"), recipe.name)
+    together.path.mkdir(parents=True, exist_ok=True)
+    write_text(together.config, to_yaml(recipe))
+    seeds = range(recipe.seed, recipe.seed + recipe.seeds)
+    run = run_pyramid if recipe.levels else run_session
+    for seed in seeds:
+        place = together.of_seed(seed)
+        own = recipe.model_copy(update={"seeds": 1, "seed": seed})
+        run(place, own, data, device, stop, resume=place.exists(), quiet=quiet)
+    return together.of_seed(seeds[0])
 
 
 def load(path: str | Path, checkpoint: Literal["newest", "best"] | int = "newest") -> Run:
@@ -89,6 +110,9 @@ def load(path: str | Path, checkpoint: Literal["newest", "best"] | int = "newest
         raise UserError(f"checkpoint={checkpoint!r} (allowed: newest, best, a step)")
     folder = RunFolder(_path(path))
     folder.require()
+    if several := folder.of_seeds():
+        names = ", ".join(place.path.name for place in several)
+        raise UserError(f"{folder.path} holds runs of several seeds; choose one of {names}, or compare the folder")
     return Run(folder.path, checkpoint)
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +16,7 @@ from twoplayer.evaluation.extraction import AUTO, Fitted, choose, fitted
 from twoplayer.evaluation.figures import Evaluation, Figures, Pool, catalogue_figures, memorization_figure
 from twoplayer.evaluation.fresh_losses import Judged
 from twoplayer.evaluation.game import Real, game_figures
+from twoplayer.evaluation.gan_train import gan_train_figure
 from twoplayer.extractors.cnn import RandomCnn
 from twoplayer.recipes.schema import DataOptions, Recipe
 from twoplayer.runs.sampling import sample
@@ -36,12 +36,14 @@ class Judge:
         n: fakes, and real images, in each figure.
         seeds: how often each figure is taken anew.
         extractor: a name; "auto" for the one that suits the data.
+        gan_train: also train classifiers on fakes.
     """
 
     recipe: Recipe
     n: int = 2000
     seeds: int = 3
     extractor: str = AUTO
+    gan_train: bool = False
 
     def __post_init__(self) -> None:
         if self.n < 1 or self.seeds < 1:
@@ -67,6 +69,8 @@ class Judge:
         figures |= found
         if self.evaluation.train is not None:
             figures[self.fitted.figure("memorization")] = memorization_figure(draw, self.evaluation)
+        if self.gan_train:
+            figures["gan-train"] = gan_train_figure(draw, self.evaluation)
         for figure in figures.values():
             figure["warnings"] = self.warnings() + refused
         return figures
@@ -122,18 +126,9 @@ class Judge:
 
 def _splits(options: DataOptions) -> tuple[ImageData, ImageData]:
     """Images to fit an extractor to and others to check it on."""
-    train, test = (load_data(options.model_copy(update={"split": split})) for split in ("train", "test"))
+    train, test = (load_data(options.model_copy(update={"split": split, "limit": None})) for split in ("train", "test"))
     if test.split == "test":
         return train, test
     order = Stream(0).child("extractor", "held-out").permutation(len(train))
     edge = round(HELD_OUT_SHARE * len(train))
-    return _part(train, order[edge:]), _part(train, order[:edge])
-
-
-def _part(data: ImageData, places: Tensor) -> ImageData:
-    rows: dict[str, Any] = {
-        name: values[places]
-        for name in ("images", "labels", "conditions")
-        if (values := getattr(data, name)) is not None
-    }
-    return replace(data, **rows)
+    return train.chosen(order[edge:]), train.chosen(order[:edge])

@@ -21,7 +21,9 @@ from twoplayer.core.stop import StopRequest
 from twoplayer.data.batches import Batches
 from twoplayer.data.images import ImageData
 from twoplayer.data.source import open_source
+from twoplayer.evaluation import doctor, vitals
 from twoplayer.evaluation.classifier import classifier_probe
+from twoplayer.evaluation.findings import LEAST_ROWS
 from twoplayer.evaluation.probe import sliced_wasserstein_probe
 from twoplayer.ops.convolution import count_parameters
 from twoplayer.recipes.load import check, load_recipe, to_yaml
@@ -30,8 +32,8 @@ from twoplayer.recipes.schema import DataOptions, Recipe
 from twoplayer.runs.environment import describe_environment
 from twoplayer.runs.files import write_json
 from twoplayer.runs.folder import RunFolder, claim_next_run
-from twoplayer.runs.log import ALSO, ALWAYS, CLASSIFIER_ERROR, cut_after
-from twoplayer.runs.report import write_report
+from twoplayer.runs.log import ALSO, ALWAYS, CLASSIFIER_ERROR, cut_after, read_rows
+from twoplayer.runs.report import Note, write_report
 from twoplayer.runs.sampling import in_turn
 from twoplayer.runs.snapshot import SnapshotInfo
 from twoplayer.training.checkpoint import read_newest
@@ -119,7 +121,7 @@ def _run(
         with progress(schedule.steps, state.step, quiet) as shown:
             recorder = _recorder(folder, recipe, data, batches, schedule, shown)
             _play(state, recipe, batches, schedule, recorder, stop)
-        write_report(folder)
+        write_report(folder, doctor_notes(folder))
     return folder
 
 
@@ -134,10 +136,10 @@ def _play(
     try:
         train_loop(state, recipe, batches, schedule, recorder, stop)
     except Diverged:
-        write_report(recorder.folder)
+        write_report(recorder.folder, doctor_notes(recorder.folder))
         raise
     except TrainingStopped as stopped:
-        write_report(recorder.folder)
+        write_report(recorder.folder, doctor_notes(recorder.folder))
         hint = f"go on with: twoplayer train --resume --out {shlex.quote(str(recorder.folder.path))}"
         raise TrainingStopped(f"{stopped}; {hint}") from None
 
@@ -209,8 +211,29 @@ def _recorder(
         judge=sliced_wasserstein_probe(batches, recipe.latents, takes, recipe.seed),
         given=given,
         titles=data.class_names[:n] if by_class else (),
+        vitals=_vitals(recipe, batches),
+        doctor=doctor.remarks(),
         classifier_error=_classifier_error(recipe) if isinstance(recipe.objective, Supervised) else None,
     )
+
+
+def doctor_notes(folder: RunFolder) -> list[Note] | None:
+    """What the doctor says of a run, for its report; None when the log is too short."""
+    rows = read_rows(folder.metrics)
+    if len(rows) < LEAST_ROWS:
+        return None
+    found = doctor.diagnose(rows)
+    return [Note(f"{each.name} since step {each.since:,}", each.evidence, each.remedies) for each in found]
+
+
+def _vitals(recipe: Recipe, batches: Batches) -> vitals.Probe:
+    """Vital signs; held-out images are those of the test split, for sources that have one."""
+    data = held_out_data(recipe.data) if recipe.data.split == "train" else None
+    coarse = recipe.data.condition_on_coarse
+    device = batches.images.device
+    held_out = None if data is None else Batches(data, 1, Stream(0), device, condition_on_coarse=coarse)
+    told = vitals.Told(recipe.generator.takes, recipe.discriminator.takes)
+    return vitals.vitals_probe(batches, held_out, recipe.latents, told, recipe.seed)
 
 
 def _classifier_error(recipe: Recipe) -> Callable[[nn.Module], float] | None:
@@ -222,6 +245,8 @@ def _classifier_error(recipe: Recipe) -> Callable[[nn.Module], float] | None:
 def load_data(options: DataOptions) -> ImageData:
     """The images that a recipe's `data` section means. Raises UserError."""
     data = open_source(options.source).load(options.split, options.image_size, options.channels)
+    if options.limit is not None and data.split != "test":
+        data = data.chosen(Stream(0).child("limit").permutation(len(data))[: options.limit])
     return data.halved(options.halvings)
 
 

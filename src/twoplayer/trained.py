@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from twoplayer.core.errors import UserError
 from twoplayer.core.protocols import Bounded, Supervised
 from twoplayer.core.rng import Stream
+from twoplayer.evaluation.doctor import diagnose
 from twoplayer.evaluation.extraction import AUTO
 from twoplayer.evaluation.features import LabelProbe, held_out, label_probe
 from twoplayer.evaluation.figures import Figures, series
@@ -22,6 +23,7 @@ from twoplayer.evaluation.latents import Recovered, arithmetic, pictures_of, rec
 from twoplayer.judging import Judge
 from twoplayer.recipes.load import load_recipe
 from twoplayer.recipes.schema import Recipe
+from twoplayer.runs.classes import Labels, class_ids
 from twoplayer.runs.files import write_json
 from twoplayer.runs.folder import RunFolder
 from twoplayer.runs.grid import tile
@@ -36,9 +38,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 MAX_SAMPLES = 1_000_000
-
-Labels = int | str | Sequence[int | str]
-"""Classes by name or id."""
 
 
 @dataclass(frozen=True)
@@ -124,26 +123,7 @@ class Run:
 
         Raises UserError for classes that the run does not have.
         """
-        names, takes = self.info.class_names, self.info.generator.takes
-        if "condition" in takes:
-            raise UserError(
-                f"{self.path}: its generator is told a vector or a coarser image for each picture; call run.generator("
-                "latents, condition=...) from Python"
-            )
-        if "labels" not in takes:
-            if labels is not None:
-                raise UserError(f"{self.path} is unconditional: its generator takes no label")
-            return []
-        if labels is None:
-            return list(range(len(names)))
-        asked = [labels] if isinstance(labels, int | str) else list(labels)
-        if not asked:
-            raise UserError("labels=[] names no class; leave it out for all classes")
-        known = {name: number for number, name in enumerate(names)} | {i: i for i in range(len(names))}
-        for label in asked:
-            if label not in known:
-                raise UserError(f"{self.path} has no class {label!r} (it has: {', '.join(names)})")
-        return [known[label] for label in asked]
+        return class_ids(labels, self.info, self.path)
 
     def latents_of(self, numbers: Sequence[int], seed: int = 0) -> Tensor:
         """The latents of pictures `numbers` of `sample(seed=seed)`: [len(numbers), latent_dim]. Raises UserError."""
@@ -240,7 +220,9 @@ class Run:
         """
         return fresh_losses(self._judged, Judge(self.recipe).batches, n, Stream(seed).child("test"))
 
-    def evaluate(self, n: int = 2000, seeds: int = 3, extractor: str = AUTO, every: bool = False) -> Figures:
+    def evaluate(
+        self, n: int = 2000, seeds: int = 3, extractor: str = AUTO, every: bool = False, gan_train: bool = False
+    ) -> Figures:
         """Every figure about the run, also written to RUN/evaluation.json.
 
         Args:
@@ -249,17 +231,21 @@ class Run:
             extractor: whose features are compared; "auto" is a classifier of the data's own labels, or without labels
                 a random network.
             every: also take the figures of each checkpoint that is there, as "series".
+            gan_train: of a conditional run, also train a classifier on fakes and test it on real images.
 
         Returns:
             By figure: value, spread over the seeds, floor (real against real), how many images, which split, extractor.
 
         Raises:
-            UserError: n or seeds is no sensible number, or the extractor cannot judge such data.
+            UserError: n or seeds is no sensible number, or the extractor cannot judge such data; gan_train of a run or
+                data without labels.
         """
-        judge = Judge(self.recipe, n, seeds, extractor)
+        judge = Judge(self.recipe, n, seeds, extractor, gan_train)
         figures = self._figures(judge)
         if every:
             figures["series"] = series({step: Run(self.path, step)._figures(judge) for step in self.steps})
+        if not self.recipe.levels:
+            figures["doctor"] = {"findings": [asdict(finding) for finding in diagnose(self.metrics)]}
         write_json(self.folder.evaluation, figures)
         return figures
 

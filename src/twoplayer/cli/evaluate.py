@@ -22,6 +22,9 @@ def evaluate(
         str, typer.Option(help="Whose features are compared: auto, classifier-cnn, random-cnn, inception.")
     ] = "auto",
     every: Annotated[bool, typer.Option("--every", help="Also each checkpoint that is still there.")] = False,
+    gan_train: Annotated[
+        bool, typer.Option("--gan-train", help="Of a conditional run: also train classifiers on fakes, test on reals.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
     """Judge a run on images that it was not trained on, where its data has a test split. Writes RUN/evaluation.json."""
@@ -29,16 +32,16 @@ def evaluate(
 
     import twoplayer as tp
 
-    figures = tp.load(run).evaluate(n, seeds, extractor, every)
+    figures = tp.load(run).evaluate(n, seeds, extractor, every, gan_train)
     if as_json:
         typer.echo(json.dumps(figures))
         return
     console = Console(highlight=False)
     for line in provenance(figures):
-        console.print(line, soft_wrap=True)
+        console.print(line, soft_wrap=True, markup=False)
     console.print(table(figures))
     for line in remarks(figures):
-        console.print(line, soft_wrap=True)
+        console.print(line, soft_wrap=True, markup=False)
     console.print(f"written  {run / 'evaluation.json'}", soft_wrap=True)
 
 
@@ -90,6 +93,9 @@ def remarks(figures: dict[str, dict[str, Any]]) -> list[str]:
     if "classifier" in figures:
         errors = figures["classifier"]
         lines.append(f"classifier: {errors['errors']:,} errors in {errors['n_real']:,} ({errors['error']:.2%})")
+    for finding in figures.get("doctor", {}).get("findings", []):
+        lines.append(f"doctor: {finding['name']} since step {finding['since']:,}: {finding['evidence']}; worth a try:")
+        lines += [f"    {remedy}" for remedy in finding["remedies"]]
     return lines + [f"note: {text}" for text in figures["sliced-wasserstein"].get("warnings", [])]
 
 

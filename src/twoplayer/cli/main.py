@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import typer
 
-from twoplayer.cli import bench, data, evaluate, features, latents, recipes, sample, train
+from twoplayer.cli import bench, compare, data, evaluate, features, latents, recipes, sample, train
 from twoplayer.core.errors import Diverged, UserError
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app = typer.Typer(
 app.command()(train.train)
 app.command()(sample.sample)
 app.command()(evaluate.evaluate)
+app.command()(compare.compare)
 app.command()(recipes.recipes)
 app.command()(data.data)
 app.add_typer(latents.app, name="latents")

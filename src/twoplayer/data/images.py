@@ -65,6 +65,12 @@ class ImageData:
             digest.update(self.conditions.contiguous().numpy().data)
         return digest.hexdigest()
 
+    def chosen(self, rows: Tensor) -> ImageData:
+        """Some of the images with all that is known about them; rows: int64 [n]."""
+        labels = None if self.labels is None else self.labels[rows]
+        conditions = None if self.conditions is None else self.conditions[rows]
+        return replace(self, images=self.images[rows], labels=labels, conditions=conditions)
+
     def resized(self, size: int | None, channels: int | None) -> ImageData:
         """The same data at size x size pixels with 1 or 3 channels; None keeps what is there.
 

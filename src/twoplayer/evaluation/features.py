@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -237,10 +237,5 @@ def held_out(train: ImageData, test: ImageData, train_size: int, seed: int) -> t
     order = Stream(seed).child("probe", "choice").permutation(len(train))
     if train.split == "all":
         edge = round(TEST_SHARE * len(train))
-        order, test = order[edge:], _part(train, order[:edge])
-    return _part(train, order[:train_size]), test
-
-
-def _part(data: ImageData, places: Tensor) -> ImageData:
-    assert data.labels is not None
-    return replace(data, images=data.images[places], labels=data.labels[places])
+        order, test = order[edge:], train.chosen(order[:edge])
+    return train.chosen(order[:train_size]), test

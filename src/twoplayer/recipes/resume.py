@@ -11,7 +11,7 @@ from twoplayer.recipes.load import Override, check, load_recipe, merge, read_rec
 from twoplayer.recipes.schema import Recipe
 
 LENGTH = ("steps", "epochs", "stop")
-LOGGING = ("log_every", "sample_every", "checkpoint_every", "keep_checkpoints", "level_processes")
+LOGGING = ("log_every", "sample_every", "checkpoint_every", "keep_checkpoints", "level_processes", "seeds")
 
 
 def resumed_recipe(config: str, recipe: str | None, changes: list[Override]) -> Recipe:

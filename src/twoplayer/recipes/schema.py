@@ -44,6 +44,7 @@ class DataOptions(Settings):
         split: which part to train on.
         image_size: pixels a side; left out, the images' own size.
         channels: 1 or 3; left out, the images' own.
+        limit: train on that many images only, drawn at random; others of the split are left out.
         flip: mirror each image left to right with probability 0.5.
         halvings: how often every image is blurred and halved, as the levels of a Laplacian pyramid are.
         condition_on_coarse: the players are told each image's own low-pass version, which the next halving would leave.
@@ -54,6 +55,7 @@ class DataOptions(Settings):
     split: Literal["train", "test", "all"] = "train"
     image_size: int | None = Field(None, ge=1, le=4096)
     channels: Literal[1, 3] | None = None
+    limit: int | None = Field(None, ge=1)
     flip: bool = False
     halvings: int = Field(0, ge=0, le=12)
     condition_on_coarse: bool = False
@@ -160,6 +162,7 @@ class Recipe(Settings):
         batch_size: real images per D update.
         stop: a goal that ends the run before its last step.
         seed: of every random stream.
+        seeds: how many runs, with this seed and those after it, each in a folder of its own.
         log_every: steps per line of the metrics log.
         sample_every: steps between grids (one is also made at the end of each epoch).
         checkpoint_every: steps between checkpoints.
@@ -175,7 +178,8 @@ class Recipe(Settings):
     epochs: int | None = Field(None, ge=1)
     stop: Goal | None = None
     batch_size: int = Field(ge=1)
-    seed: int = Field(0, ge=0, lt=2**63)
+    seed: int = Field(0, ge=0, lt=2**62)
+    seeds: int = Field(1, ge=1, le=1000)
     log_every: int = Field(ge=1)
     sample_every: int = Field(ge=1)
     checkpoint_every: int = Field(ge=1)

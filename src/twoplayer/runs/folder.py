@@ -78,6 +78,17 @@ class RunFolder:
         """Steps that have a checkpoint, ascending by number."""
         return _steps_in(self.checkpoints, "")
 
+    def of_seed(self, seed: int) -> RunFolder:
+        """Where the run with that seed lies when this is a folder of runs with several seeds."""
+        return RunFolder(self.path / f"seed-{seed}")
+
+    def of_seeds(self) -> list[RunFolder]:
+        """The runs in a folder of runs with several seeds; none in the folder of a run."""
+        found = {
+            int(place.name.removeprefix("seed-")): place for place in self.path.glob("seed-[0-9]*") if place.is_dir()
+        }
+        return [RunFolder(found[seed]) for seed in sorted(found) if RunFolder(found[seed]).exists()]
+
     def exists(self) -> bool:
         """Whether a run has been started here."""
         return self.config.is_file()

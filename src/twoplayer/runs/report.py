@@ -6,6 +6,8 @@ import base64
 import html
 import json
 import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +33,28 @@ figure { margin: 0; } figcaption { color: gray; } pre { overflow: auto; backgrou
 """
 
 
-def write_report(folder: RunFolder) -> None:
-    """Make the report from what lies in the folder."""
+@dataclass(frozen=True)
+class Note:
+    """What the doctor found.
+
+    Attributes:
+        title: what goes wrong.
+        text: the evidence.
+        remedies: overrides to try, each with why.
+    """
+
+    title: str
+    text: str
+    remedies: tuple[str, ...]
+
+
+def write_report(folder: RunFolder, notes: Sequence[Note] | None = None) -> None:
+    """Make the report from what lies in the folder.
+
+    Args:
+        folder: the run.
+        notes: of the doctor; None when there was too little to look at.
+    """
     rows = read_rows(folder.metrics)
     config = folder.config.read_text(encoding="utf-8")
     environment = json.loads(folder.environment.read_text(encoding="utf-8"))
@@ -43,6 +65,7 @@ def write_report(folder: RunFolder) -> None:
         f"<style>{STYLE}</style><h1>{name}</h1>",
         _summary(rows, environment),
         _samples(folder),
+        _doctor(notes),
         _levels(folder, rows) or _plots(rows),
         "<h2>Recipe</h2><p>Repeat this run: <code>twoplayer train config.yaml</code></p>",
         f"<pre>{html.escape(config)}</pre>",
@@ -88,6 +111,20 @@ def _summary(rows: list[Row], environment: dict[str, Any]) -> str:
     return f"<table>{cells}</table>"
 
 
+def _doctor(notes: Sequence[Note] | None) -> str:
+    if notes is None:
+        return ""
+    if not notes:
+        return "<h2>Doctor</h2><p>Healthy: nothing in the log says otherwise.</p>"
+    page = "<h2>Doctor</h2>"
+    for note in notes:
+        remedies = "".join(f"<li><code>{html.escape(remedy)}</code>" for remedy in note.remedies)
+        page += (
+            f"<p><strong>{html.escape(note.title)}</strong>: {html.escape(note.text)}. Worth a try:<ul>{remedies}</ul>"
+        )
+    return page
+
+
 def _levels(folder: RunFolder, rows: list[Row]) -> str:
     """How far a pyramid's levels are, with links to their reports."""
     last = {row["level"]: row for row in rows if row.get("level") is not None}
@@ -107,9 +144,9 @@ def _samples(folder: RunFolder) -> str:
     if not steps:
         return ""
     last = f"<h2>Samples</h2><p>Step {steps[-1]:,}, fixed latents, evaluation mode.</p>"
-    last += _image(folder.sample_grid(steps[-1]).read_bytes(), "samples at the end")
+    last += picture(folder.sample_grid(steps[-1]).read_bytes(), "samples at the end")
     grids = "".join(
-        f"<figure>{_image(path.read_bytes(), f'epoch {epoch}')}<figcaption>epoch {epoch}</figcaption></figure>"
+        f"<figure>{picture(path.read_bytes(), f'epoch {epoch}')}<figcaption>epoch {epoch}</figcaption></figure>"
         for epoch, path in epoch_grids(folder).items()
     )
     return last + (f"<h2>Epochs</h2><div class=epochs>{grids}</div>" if grids else "")
@@ -118,16 +155,17 @@ def _samples(folder: RunFolder) -> str:
 def _plots(rows: list[Row]) -> str:
     if not rows:
         return ""
-    page = "<h2>Losses</h2>" + _image(loss_plot(rows), "losses by step and epoch", "plot")
+    page = "<h2>Losses</h2>" + picture(loss_plot(rows), "losses by step and epoch", "plot")
     if has_scores(rows):
         page += "<h2>Scores</h2><p>Generator: mean D(fake). Discriminator: mean of D(real) and 1 - D(fake).</p>"
-        page += _image(score_plot(rows), "scores by step and epoch", "plot")
+        page += picture(score_plot(rows), "scores by step and epoch", "plot")
     if has_classifier(rows):
         page += "<h2>Classifier</h2><p>Errors of the averaged discriminator on the test split.</p>"
-        page += _image(classifier_plot(rows), "test error by step and epoch", "plot")
+        page += picture(classifier_plot(rows), "test error by step and epoch", "plot")
     return page
 
 
-def _image(png: bytes, alt: str, style: str = "") -> str:
+def picture(png: bytes, alt: str, style: str = "") -> str:
+    """An image inside the page itself."""
     data = base64.b64encode(png).decode()
     return f"<img class='{style}' alt='{html.escape(alt)}' src='data:image/png;base64,{data}'>"

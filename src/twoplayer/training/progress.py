@@ -22,6 +22,9 @@ class Progress(Protocol):
     def figures(self, row: Row) -> None:
         """A line of the log was written."""
 
+    def remark(self, text: str) -> None:
+        """Something that a person should know now."""
+
 
 class Silent:
     """Shows nothing."""
@@ -30,6 +33,9 @@ class Silent:
         pass
 
     def figures(self, row: Row) -> None:
+        pass
+
+    def remark(self, text: str) -> None:
         pass
 
 
@@ -57,6 +63,9 @@ class Lines:
         except OSError:
             self.next_line_at = float("inf")
 
+    def remark(self, text: str) -> None:
+        say(text)
+
 
 class Bar:
     """A rich progress bar, and beneath it a line with the latest figures."""
@@ -70,6 +79,9 @@ class Bar:
 
     def figures(self, row: Row) -> None:
         self.bar.update(self.task, figures=describe(row))
+
+    def remark(self, text: str) -> None:
+        self.bar.console.print(text, highlight=False, markup=False)
 
 
 def progress(steps: int, done: int, quiet: bool) -> AbstractContextManager[Progress]:

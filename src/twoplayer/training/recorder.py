@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor, nn
 
 from twoplayer.core.errors import UserError
@@ -14,7 +15,7 @@ from twoplayer.recipes.resume import core
 from twoplayer.recipes.schema import Recipe
 from twoplayer.runs.folder import RunFolder
 from twoplayer.runs.grid import save_png, tile
-from twoplayer.runs.log import ALWAYS, CLASSIFIER_ERROR, Row, append_row, flush_to_disk
+from twoplayer.runs.log import ALWAYS, CLASSIFIER_ERROR, Row, append_row, flush_to_disk, read_rows
 from twoplayer.runs.sampling import sample
 from twoplayer.runs.snapshot import ClassifierInfo, NetworkInfo, SnapshotInfo, write_classifier, write_snapshot
 from twoplayer.training.checkpoint import prune, write_checkpoint
@@ -37,6 +38,8 @@ class Recorder:
         given: what a conditional generator is told for the grid, one row per picture.
         titles: what stands above the columns of the grid.
         classifier_error: the share of test images that a discriminator names wrongly; logged at checkpoints.
+        doctor: remarks on the log so far, asked for when vital signs have been taken.
+        vitals: vital signs of generator and discriminator, logged about as often as grids are made.
     """
 
     folder: RunFolder
@@ -48,6 +51,8 @@ class Recorder:
     given: Mapping[str, Tensor] = field(default_factory=dict)
     titles: tuple[str, ...] = ()
     classifier_error: Callable[[nn.Module], float] | None = None
+    vitals: Callable[[nn.Module, nn.Module], dict[str, float]] | None = None
+    doctor: Callable[[list[Row]], list[str]] | None = None
 
     def on_step(self, state: TrainingState) -> None:
         self.progress.advance(state.step)
@@ -56,8 +61,14 @@ class Recorder:
         row = self.row(state)
         if self.classifier_error and self.schedule.due(state.step, self.schedule.checkpoint_every):
             row[CLASSIFIER_ERROR] = self.classifier_error(state.discriminator_for_use)
+        row |= gradient_norms(state)
+        if self.vitals and self._vitals_due(state.step):
+            row |= self.vitals(state.generator_for_use, state.discriminator_for_use)
         append_row(self.folder.metrics, row)
         self.progress.figures(row)
+        if self.doctor and self._vitals_due(state.step):
+            for remark in self.doctor(read_rows(self.folder.metrics)):
+                self.progress.remark(remark)
         goal = self.recipe.stop
         if goal is None:
             return False
@@ -65,6 +76,11 @@ class Recorder:
         if figure is None and goal.metric != CLASSIFIER_ERROR:  # that one is taken at checkpoints only
             raise UserError(f"stop.metric={goal.metric} does not exist in this game")
         return figure is not None and goal.reached(figure)
+
+    def _vitals_due(self, step: int) -> bool:
+        """In the first line of the log after each grid."""
+        every, log_every = self.schedule.sample_every, self.schedule.log_every
+        return step == self.schedule.steps or step // every > (step - log_every) // every
 
     def on_sample(self, state: TrainingState, epoch_ended: int | None) -> None:
         stream = Stream(self.recipe.seed).child("grid")
@@ -111,3 +127,14 @@ class Recorder:
         }
         means = state.meters.means()
         return row | {name: means.get(name) for name in ALWAYS} | means
+
+
+def gradient_norms(state: TrainingState) -> dict[str, float]:
+    """The Euclidean length of each player's last gradient, by name in the log."""
+    players = {"generator": state.game.generator, "discriminator": state.game.discriminator}
+    return {f"gradient/{role}": _length(player.parameters()) for role, player in players.items()}
+
+
+def _length(parameters: list[nn.Parameter]) -> float:
+    lengths = [torch.linalg.vector_norm(each.grad) for each in parameters if each.grad is not None]
+    return float(torch.linalg.vector_norm(torch.stack(lengths))) if lengths else 0.0

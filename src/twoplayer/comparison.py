@@ -1,0 +1,128 @@
+"""Runs side by side: a table, a page, one JSON object."""
+
+from __future__ import annotations
+
+import html
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from twoplayer.core.errors import UserError
+from twoplayer.evaluation.compare import Cell, Line, compared, line_as_json
+from twoplayer.evaluation.figures import Figures
+from twoplayer.runs.compare_page import Shown, write_compare_page
+from twoplayer.runs.folder import RunFolder
+from twoplayer.trained import Run
+
+logger = logging.getLogger("twoplayer")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Entries and their figures.
+
+    Attributes:
+        names: of the entries.
+        runs: behind each entry: one, or those of several seeds.
+        lines: one for each figure.
+    """
+
+    names: tuple[str, ...]
+    runs: tuple[tuple[Run, ...], ...]
+    lines: tuple[Line, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything as plain data."""
+        entries = {name: [str(run.path) for run in runs] for name, runs in zip(self.names, self.runs, strict=True)}
+        return {"runs": entries, "figures": {line.figure: line_as_json(line, self.names) for line in self.lines}}
+
+    def write_page(self, path: Path) -> None:
+        """One self-contained HTML file with grids, figures and curves."""
+        shown = [
+            Shown(name, _last_grid(runs[0]), runs[0].metrics, _about(runs))
+            for name, runs in zip(self.names, self.runs, strict=True)
+        ]
+        table = [_html_row(line) for line in self.lines]
+        write_compare_page(path, shown, ["figure", *self.names, "floor", ""], table)
+
+
+def compare(paths: Sequence[str | Path]) -> Comparison:
+    """Put runs side by side; a folder that `seeds=3` made is one entry.
+
+    Figures come from each run's evaluation.json; a run that has none, or an older one, is evaluated first.
+
+    Raises:
+        UserError: a path is no run, or there are fewer than two.
+    """
+    if len(paths) < 2:
+        raise UserError("compare needs at least two runs")
+    entries = [_runs_in(Path(path)) for path in paths]
+    figures = [[figures_of(run) for run in runs] for runs in entries]
+    names = _names([Path(path) for path in paths])
+    return Comparison(names, tuple(entries), tuple(compared(figures)))
+
+
+def figures_of(run: Run) -> Figures:
+    """What evaluation.json says of the run's newest generator; taken now where it says nothing of that."""
+    try:
+        figures: Figures = json.loads(run.folder.evaluation.read_text(encoding="utf-8"))
+        if figures["sliced-wasserstein"]["step"] == run.info.step and "better" in figures["sliced-wasserstein"]:
+            return figures
+    except (OSError, ValueError, KeyError):
+        pass
+    logger.warning("%s is evaluated first, with the defaults of twoplayer evaluate", run.path)
+    return run.evaluate()
+
+
+def _runs_in(path: Path) -> tuple[Run, ...]:
+    folder = RunFolder(path)
+    folder.require()
+    return tuple(Run(place.path) for place in folder.of_seeds()) or (Run(path),)
+
+
+def _names(paths: Sequence[Path]) -> tuple[str, ...]:
+    """Names of the folders, with as many of their parents as tell them apart."""
+    parts = [path.resolve().parts for path in paths]
+    for depth in range(1, max(map(len, parts)) + 1):
+        names = tuple("/".join(part[-depth:]) for part in parts)
+        if len(set(names)) == len(names):
+            return names
+    raise UserError(f"{paths[0]} is named more than once")
+
+
+def _last_grid(run: Run) -> bytes:
+    steps = run.folder.sample_steps()
+    if not steps:
+        raise UserError(f"{run.path} has no grid yet")
+    return run.folder.sample_grid(steps[-1]).read_bytes()
+
+
+def _about(runs: tuple[Run, ...]) -> str:
+    info = runs[0].info
+    seeds = f", {len(runs)} seeds (pictures: the first)" if len(runs) > 1 else ""
+    return f"{info.recipe}, step {info.step:,}, {info.kimg:,.0f} thousand images{seeds}"
+
+
+def _html_row(line: Line) -> list[str]:
+    cells = [
+        f"<td{' class=best' if place in line.best else ''}>{html.escape(cell_text(cell))}"
+        for place, cell in enumerate(line.cells)
+    ]
+    floor = "" if line.floor is None else f"{line.floor:.4g}"
+    why = f"not ranked: {line.not_ranked}" if line.not_ranked else ""
+    return [f"<td>{html.escape(line.figure)}", *cells, f"<td>{floor}", f"<td class=why>{html.escape(why)}"]
+
+
+def cell_text(cell: Cell | None) -> str:
+    """A value with its spread; over several training runs also the interval that they lie in."""
+    if cell is None:
+        return "-"
+    if cell.value is None:
+        return "inf"
+    text = f"{cell.value:.4g} +- {cell.spread or 0.0:.2g}"
+    if cell.least is not None and cell.most is not None:
+        text += f" [{cell.least:.4g}, {cell.most:.4g}]"
+    return text

@@ -1,0 +1,41 @@
+"""What is going wrong in a training, in words, read from the figures in its log.
+
+Sources: the reading list's companion page on failure modes of GANs (scores near 0.5 are the ideal; D at 1 and G at 0,
+or G at 1, is a failure; collapse shows in the samples); Goodfellow et al. 2014 (the saturating loss and its vanishing
+gradient), Arjovsky and Bottou 2017, https://arxiv.org/abs/1701.04862; Karras et al. 2020,
+https://arxiv.org/abs/2006.06676 (overfitting: D's logits on training and on held-out images drift apart). The limits
+are our own, set on runs that were made to fail; docs/doctor.md shows how well they do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twoplayer.evaluation.findings import CHECKS, LEAST_ROWS, Finding, Rows
+
+
+def diagnose(rows: Rows) -> list[Finding]:
+    """What goes wrong at the end of a log, causes before symptoms and the surest first; empty when nothing does.
+
+    Args:
+        rows: lines of metrics.jsonl.
+    """
+    if len(rows) < LEAST_ROWS:
+        return []
+    found = [finding for check in CHECKS if (finding := check(rows)) is not None]
+    return sorted(found, key=lambda finding: (finding.symptom, -finding.sure))
+
+
+def remarks() -> Callable[[Rows], list[str]]:
+    """A function from a growing log to lines about what has newly begun to go wrong, or has gone away."""
+    known: set[str] = set()
+
+    def said(rows: Rows) -> list[str]:
+        found = {finding.name: finding for finding in diagnose(rows)}
+        lines = [f"doctor: {finding.name}: {finding.evidence}" for name, finding in found.items() if name not in known]
+        lines += [f"doctor: no longer {name}" for name in sorted(known - found.keys())]
+        known.clear()
+        known.update(found)
+        return lines
+
+    return said

@@ -1,0 +1,60 @@
+"""GAN-train: how well a classifier that has seen only fakes names real images.
+
+Source: Shmelkov, Schmid and Alahari 2018, How good is my GAN?, https://arxiv.org/abs/1807.09499. The floor is the same
+classifier trained on as many real images: what perfect fakes would get. GAN-test is the metric `class-agreement`.
+"""
+
+from __future__ import annotations
+
+from statistics import fmean, pstdev
+from typing import Any
+
+from torch import Tensor
+
+from twoplayer.core.errors import UserError
+from twoplayer.core.extractor import Images
+from twoplayer.core.rng import Stream
+from twoplayer.data.images import ImageData
+from twoplayer.evaluation.figures import Draw, Evaluation
+from twoplayer.extractors.cnn import ClassifierCnn, accuracy_of
+
+CLASSIFIER = ClassifierCnn(thousand_images=20.0, least_accuracy=0.0)
+"""Shown 20,000 images, so that it takes seconds; the same for fakes and reals."""
+
+
+def gan_train_figure(draw: Draw, evaluation: Evaluation) -> dict[str, Any]:
+    """The accuracy, on all held-out real images, of a classifier trained on labeled fakes; floor: on real ones.
+
+    Args:
+        draw: of a conditional generator.
+        evaluation: whose `size` says how many images the classifier learns from.
+
+    Raises:
+        UserError: the generator takes no labels, or there are no held-out real images with labels.
+    """
+    if evaluation.train is None or evaluation.train.data.labels is None:
+        raise UserError("GAN-train needs labeled data with a test split")
+    train, held_out = evaluation.train.data, evaluation.real.data
+    values, floors = [], []
+    for seed in range(evaluation.seeds):
+        place = Stream(seed).child("evaluate", "gan-train")
+        pixels, labels = draw(evaluation.size, place.child("fakes"))
+        if labels is None:
+            raise UserError("GAN-train is about conditional runs: this generator takes no label")
+        values.append(_accuracy(pixels, labels, held_out, place))
+        some = train.chosen(place.child("reals").permutation(len(train))[: evaluation.size])
+        assert some.labels is not None
+        floors.append(_accuracy(some.images, some.labels, held_out, place))
+    figure: dict[str, Any] = {"value": fmean(values), "spread": pstdev(values)}
+    figure |= {"floor": fmean(floors), "floor_spread": pstdev(floors), "better": "higher"}
+    figure["metric"] = CLASSIFIER.model_dump(mode="json")
+    return figure | evaluation.facts | {"n_real": len(held_out)}
+
+
+def _accuracy(pixels: Tensor, labels: Tensor, held_out: ImageData, place: Stream) -> float:
+    """Of a classifier trained on the first, on the last."""
+    classes = len(held_out.class_names)
+    network = CLASSIFIER.build(held_out.shape, classes)
+    tested = Images(held_out.images, held_out.labels, classes)
+    CLASSIFIER.fit(network, Images(pixels, labels, classes), tested, place)
+    return accuracy_of(network, tested)

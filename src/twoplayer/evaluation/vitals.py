@@ -1,0 +1,116 @@
+"""Vital signs of a training: a few cheap figures at every interval, from which `doctor` reads what is going wrong.
+
+All of them are means over a few hundred images, with both players in evaluation mode and no extractor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from twoplayer.core.batch import Batch, to_float
+from twoplayer.core.conditioned import conditioned
+from twoplayer.core.modes import mode
+from twoplayer.core.protocols import Given, Latents
+from twoplayer.core.rng import Stream
+from twoplayer.data.batches import Batches
+from twoplayer.ops.neighbors import nearest, nearest_within
+
+IMAGES = 256
+"""Of each kind, for every figure."""
+
+TRAIN_IMAGES = 10_000
+"""Among which nearest training images are looked for, at most."""
+
+COVERAGE_NEIGHBORS = 5
+
+DIVERSITY = "vitals/diversity"
+COVERAGE = "vitals/coverage"
+LOGIT_TRAIN = "vitals/logit_train"
+LOGIT_HELD_OUT = "vitals/logit_held_out"
+LOGIT_FAKE = "vitals/logit_fake"
+LOGIT_SPREAD = "vitals/logit_spread"
+NEARNESS = "vitals/nearness_to_train"
+
+Probe = Callable[[nn.Module, nn.Module], dict[str, float]]
+"""Generator and discriminator to vital signs by their name in the metrics log."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the two players are told beside latents and images."""
+
+    generator: tuple[Given, ...] = ()
+    discriminator: tuple[Given, ...] = ()
+
+
+def vitals_probe(batches: Batches, held_out: Batches | None, latents: Latents, told: Told, seed: int) -> Probe:
+    """A function that takes the vital signs of two players.
+
+    Always the same images, latents and labels, so that the figures of one run compare over time.
+
+    Args:
+        batches: images that are trained on.
+        held_out: others of the same kind, where there are any.
+        latents: how z is distributed.
+        told: what the players have to be told.
+        seed: of the choice.
+    """
+    place = Stream(seed).child("vitals")
+    train = batches.some(IMAGES, place.child("train"))
+    other = None if held_out is None else held_out.some(min(IMAGES, len(held_out.images)), place.child("held-out"))
+    some = place.child("pool").permutation(len(batches.images))[:TRAIN_IMAGES]
+    pool = to_float(batches.images[some.to(batches.images.device)]).flatten(1).cpu()
+
+    @torch.no_grad()
+    def probe(generator: nn.Module, discriminator: nn.Module) -> dict[str, float]:
+        with mode(generator, training=False), mode(discriminator, training=False):
+            z = latents.draw(IMAGES, place.child("latents"), train.images)
+            fake = conditioned(generator, train.given(told.generator))(z)
+            found = _logits(discriminator, told, train, other, fake)
+        fakes, reals = fake.flatten(1).cpu(), train.images.flatten(1).cpu()
+        found |= {DIVERSITY: diversity(fakes, reals), COVERAGE: _coverage(fakes, reals)}
+        if other is not None:
+            found[NEARNESS] = nearness(fakes, other.images.flatten(1).cpu(), pool)
+        return found
+
+    return probe
+
+
+def _logits(discriminator: nn.Module, told: Told, train: Batch, other: Batch | None, fake: Tensor) -> dict[str, float]:
+    judge = conditioned(discriminator, train.given(told.discriminator))
+    on_train, on_fake = judge(train.images).logits.double(), judge(fake).logits.double()
+    found = {LOGIT_TRAIN: on_train.mean(), LOGIT_FAKE: on_fake.mean(), LOGIT_SPREAD: on_train.std(correction=0)}
+    if other is not None:
+        found[LOGIT_HELD_OUT] = conditioned(discriminator, other.given(told.discriminator))(other.images).logits.mean()
+    return {name: float(value) for name, value in found.items()}
+
+
+def diversity(fakes: Tensor, reals: Tensor) -> float:
+    """Mean squared distance between two fakes [N, P] over that between two reals [M, P]: 0 when all are alike.
+
+    It is the ratio of the summed variances of the pixels, because E|x - y|^2 = 2 Tr Cov.
+    """
+    return float(fakes.double().var(0).sum() / reals.double().var(0).sum().clamp_min(1e-12))
+
+
+def _coverage(fakes: Tensor, reals: Tensor) -> float:
+    """Share of the reals with a fake nearer than their fifth real neighbor (Naeem et al. 2020), on pixels."""
+    k = min(COVERAGE_NEIGHBORS, len(reals) - 1)
+    if k < 1:
+        return 1.0
+    reals, fakes = reals.double(), fakes.double()
+    return float((nearest(reals, fakes) <= nearest_within(reals, k)).double().mean())
+
+
+def nearness(fakes: Tensor, held_out: Tensor, train: Tensor) -> float:
+    """Median distance of a fake to the nearest training image, in units of the same for held-out images; 0 for copies.
+
+    All are pixels [N, P].
+    """
+    fakes, held_out, train = fakes.double(), held_out.double(), train.double()
+    usual = nearest(held_out, train).sqrt().median()
+    return float(nearest(fakes, train).sqrt().median() / usual.clamp_min(1e-12))

@@ -1,0 +1,176 @@
+"""The doctor names what was put into a log, and says nothing about a healthy one."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from tests.conftest import random_images
+from twoplayer.core.batch import to_float
+from twoplayer.core.rng import Stream
+from twoplayer.core.verdict import Verdict
+from twoplayer.data.batches import Batches
+from twoplayer.data.images import ImageData
+from twoplayer.evaluation import vitals
+from twoplayer.evaluation.doctor import diagnose, remarks
+from twoplayer.evaluation.findings import LEAST_ROWS
+from twoplayer.latents.normal import NormalLatents
+from twoplayer.recipes.load import parse_overrides
+
+Course = float | Callable[[float], float]
+"""A figure over a training: always the same, or from a place in [0, 1] to the value there."""
+
+
+def at(course: Course, place: float) -> float:
+    """The figure at a place of the training."""
+    return course(place) if callable(course) else course
+
+
+HEALTHY: dict[str, Course] = {
+    "loss/generator": 0.9,
+    "loss/discriminator": 1.2,
+    "loss/real": 0.6,
+    "loss/fake": 0.6,
+    "score/generator": lambda t: 0.45 + 0.03 * math.sin(50 * t),
+    "score/discriminator": 0.55,
+    "gradient/generator": lambda t: 1.0 + 0.2 * math.sin(70 * t),
+    vitals.DIVERSITY: 0.9,
+    vitals.COVERAGE: 0.8,
+    vitals.LOGIT_TRAIN: 0.4,
+    vitals.LOGIT_HELD_OUT: 0.35,
+    vitals.LOGIT_FAKE: -0.4,
+    vitals.NEARNESS: 1.1,
+}
+
+FAULTS: dict[str, dict[str, Course]] = {
+    "discriminator dominates": {
+        "score/generator": lambda t: 0.4 if t < 0.5 else 0.01,
+        "score/discriminator": lambda t: 0.55 if t < 0.5 else 0.99,
+    },
+    "generator dominates": {"score/generator": lambda t: 0.5 if t < 0.5 else 0.97},
+    "mode collapse, total": {vitals.DIVERSITY: lambda t: 0.9 if t < 0.5 else 0.01},
+    "mode collapse, partial": {vitals.DIVERSITY: lambda t: 0.9 if t < 0.5 else 0.3},
+    "memorization": {vitals.NEARNESS: lambda t: 1.1 if t < 0.5 else 0.1},
+    "discriminator overfitting": {vitals.LOGIT_HELD_OUT: lambda t: 0.35 if t < 0.5 else -0.3},
+    "vanishing generator gradient": {"gradient/generator": lambda t: 1.0 if t < 0.5 else 1e-8},
+    "exploding generator gradient": {"gradient/generator": lambda t: 1.0 if t < 0.5 else 5e3},
+    "divergence": {"loss/discriminator": lambda t: 1.2 if t < 0.5 else 300.0},
+    "oscillation": {"score/generator": lambda t: 0.45 if t < 0.4 else 0.45 + 0.4 * math.sin(100 * t)},
+}
+
+
+def log(changes: dict[str, Course] | None = None, lines: int = 100) -> list[dict[str, Any]]:
+    """A log whose vital signs stand in every fifth line."""
+    rows = []
+    for number in range(1, lines + 1):
+        row: dict[str, Any] = {"step": 10 * number}
+        for key, value in (HEALTHY | (changes or {})).items():
+            if not key.startswith("vitals/") or number % 5 == 0:
+                row[key] = at(value, number / lines)
+        rows.append(row)
+    return rows
+
+
+def test_a_healthy_log_is_called_healthy() -> None:
+    assert diagnose(log()) == []
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_named_since_it_began_with_numbers_and_something_to_try(fault: str) -> None:
+    (found,) = diagnose(log(FAULTS[fault]))
+    assert found.name == fault
+    assert 380 <= found.since <= 560, "it began in the middle of 1,000 steps"
+    assert 0.5 <= found.sure <= 1.0
+    assert any(character.isdigit() for character in found.evidence)
+    assert 1 <= len(found.remedies) <= 3
+    for remedy in found.remedies:
+        words = shlex.split(remedy.split("  (")[0])
+        assert parse_overrides(tuple(words)), "it can be pasted"
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_that_went_away_is_not_named(fault: str) -> None:
+    def early(course: Course) -> Course:
+        return lambda t: at(course, 1.0 if t < 0.2 else 0.0)
+
+    changes = {key: early(course) for key, course in FAULTS[fault].items()}
+    assert fault not in {found.name for found in diagnose(log(changes))}
+
+
+def test_an_unbounded_discriminator_that_drifts() -> None:
+    unscored: dict[str, Any] = {"score/generator": None, "score/discriminator": None}
+
+    def rows(level: Course) -> list[dict[str, Any]]:
+        made = log({"loss/real": lambda t: -at(level, t) - 1.0, "loss/fake": lambda t: at(level, t) - 1.0})
+        return [row | unscored for row in made]
+
+    assert diagnose(rows(3.0)) == []
+    (found,) = diagnose(rows(lambda t: 5000.0 * t**3))
+    assert found.name == "drift of an unbounded discriminator"
+    assert diagnose(rows(500.0)) == [], "a level that stays is none of its business"
+
+
+def test_causes_stand_before_symptoms() -> None:
+    found = diagnose(log(FAULTS["mode collapse, total"] | FAULTS["generator dominates"]))
+    assert [one.name for one in found] == ["generator dominates", "mode collapse, total"]
+
+
+def test_too_short_a_log_is_not_judged() -> None:
+    assert diagnose(log(FAULTS["divergence"], lines=LEAST_ROWS - 1)) == []
+    assert diagnose([]) == []
+
+
+def test_remarks_are_made_once() -> None:
+    said = remarks()
+    whole = log(FAULTS["discriminator dominates"])
+    assert said(whole[:50]) == []
+    (line,) = said(whole)
+    assert line.startswith("doctor: discriminator dominates: generator score 0.010")
+    assert said(whole) == []
+    assert said(log()) == ["doctor: no longer discriminator dominates"]
+
+
+class _Copies(torch.nn.Module):
+    """Draws the given images in turn, whatever the latents."""
+
+    def __init__(self, images: torch.Tensor) -> None:
+        super().__init__()
+        self.images = images
+
+    def forward(self, latents: torch.Tensor) -> torch.Tensor:
+        return self.images[torch.arange(len(latents)) % len(self.images)]
+
+
+class _Tone(torch.nn.Module):
+    def forward(self, images: torch.Tensor) -> Verdict:
+        return Verdict(images.flatten(1).mean(1))
+
+
+def test_vital_signs() -> None:
+    train, other, fresh = (random_images(400, seed=seed) for seed in range(3))
+    batches, held_out = (
+        Batches(ImageData(images, "test"), 1, Stream(0), torch.device("cpu")) for images in (train, other)
+    )
+    probe = vitals.vitals_probe(batches, held_out, NormalLatents(dim=3), vitals.Told(), seed=0)
+    good = probe(_Copies(to_float(fresh)), _Tone())
+    assert good == probe(_Copies(to_float(fresh)), _Tone())
+    assert good[vitals.DIVERSITY] == pytest.approx(1.0, abs=0.1)
+    assert good[vitals.COVERAGE] > 0.9
+    assert good[vitals.NEARNESS] == pytest.approx(1.0, abs=0.05)
+    assert good[vitals.LOGIT_TRAIN] == pytest.approx(good[vitals.LOGIT_HELD_OUT], abs=0.02)
+    copies = probe(_Copies(to_float(train)), _Tone())
+    assert copies[vitals.NEARNESS] == pytest.approx(0.0, abs=1e-3)
+    alike = probe(_Copies(to_float(fresh[:1])), _Tone())
+    assert alike[vitals.DIVERSITY] == 0.0
+    assert alike[vitals.COVERAGE] < 0.2
+    dark = probe(_Copies(torch.full((1, 1, 8, 8), -1.0)), _Tone())
+    assert dark[vitals.LOGIT_FAKE] == -1.0
+    without = vitals.vitals_probe(batches, None, NormalLatents(dim=3), vitals.Told(), seed=0)(
+        _Copies(to_float(fresh)), _Tone()
+    )
+    assert not {vitals.NEARNESS, vitals.LOGIT_HELD_OUT} & without.keys()

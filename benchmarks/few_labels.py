@@ -16,7 +16,7 @@ from twoplayer.core.rng import Stream
 from twoplayer.data.batches import labeled_subset
 from twoplayer.data.images import ImageData
 from twoplayer.evaluation.classifier import classification_errors
-from twoplayer.session import held_out_data, load_data
+from twoplayer.loading import held_out_data, load_data
 
 RECIPE = "digits-semi-supervised"
 

@@ -11,13 +11,14 @@ from twoplayer.core.errors import UserError
 from twoplayer.core.stop import StopRequest
 from twoplayer.data.images import ImageData
 from twoplayer.data.source import open_source
+from twoplayer.loading import load_data
 from twoplayer.pyramid import run_pyramid
 from twoplayer.recipes.load import flatten, load_recipe, parse_overrides, to_yaml
 from twoplayer.recipes.resume import resumed_recipe
 from twoplayer.recipes.schema import Recipe
 from twoplayer.runs.files import write_text
 from twoplayer.runs.folder import RunFolder, claim_next_run
-from twoplayer.session import explaining_memory, load_data, run_session
+from twoplayer.session import explaining_memory, run_session
 from twoplayer.trained import Run
 
 DEVICES = ("cpu", "cuda", "mps")

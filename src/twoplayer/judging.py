@@ -18,10 +18,10 @@ from twoplayer.evaluation.fresh_losses import Judged
 from twoplayer.evaluation.game import Real, game_figures
 from twoplayer.evaluation.gan_train import gan_train_figure
 from twoplayer.extractors.cnn import RandomCnn
+from twoplayer.loading import held_out_data, load_data
 from twoplayer.recipes.schema import DataOptions, Recipe
 from twoplayer.runs.sampling import sample
 from twoplayer.runs.snapshot import SnapshotInfo
-from twoplayer.session import held_out_data, load_data
 
 HELD_OUT_SHARE = 0.2
 """Of data without splits: what an extractor is checked on."""

@@ -23,6 +23,7 @@ from twoplayer.core.errors import Diverged, TrainingStopped, UserError
 from twoplayer.core.rng import Stream
 from twoplayer.core.stop import StopRequest
 from twoplayer.data.images import ImageData
+from twoplayer.loading import data_facts
 from twoplayer.networks.pyramid import PyramidGenerator, PyramidLevel
 from twoplayer.recipes.load import load_recipe, to_yaml
 from twoplayer.recipes.resume import core, require_not_shorter, require_same
@@ -35,7 +36,7 @@ from twoplayer.runs.log import Row, append_row, read_rows
 from twoplayer.runs.report import write_report
 from twoplayer.runs.sampling import in_turn, sample
 from twoplayer.runs.snapshot import SnapshotInfo, read_snapshot, write_snapshot
-from twoplayer.session import data_facts, run_session
+from twoplayer.session import run_session
 from twoplayer.training.progress import SECONDS_BETWEEN_LINES, describe, say
 
 SECONDS_BETWEEN_LOOKS = 0.2

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from twoplayer.core.batch import Batch
 from twoplayer.core.errors import Diverged, TrainingStopped, UserError, did_you_mean
@@ -20,28 +19,23 @@ from twoplayer.core.rng import Stream
 from twoplayer.core.stop import StopRequest
 from twoplayer.data.batches import Batches
 from twoplayer.data.images import ImageData
-from twoplayer.data.source import open_source
-from twoplayer.evaluation import doctor, vitals
-from twoplayer.evaluation.classifier import classifier_probe
-from twoplayer.evaluation.findings import LEAST_ROWS
-from twoplayer.evaluation.probe import sliced_wasserstein_probe
+from twoplayer.loading import data_facts
 from twoplayer.ops.convolution import count_parameters
 from twoplayer.recipes.load import check, load_recipe, to_yaml
 from twoplayer.recipes.resume import completed, core, require_not_shorter, require_same
-from twoplayer.recipes.schema import DataOptions, Recipe
+from twoplayer.recipes.schema import Recipe
 from twoplayer.runs.environment import describe_environment
 from twoplayer.runs.files import write_json
 from twoplayer.runs.folder import RunFolder, claim_next_run
-from twoplayer.runs.log import ALSO, ALWAYS, CLASSIFIER_ERROR, cut_after, read_rows
-from twoplayer.runs.report import Note, write_report
-from twoplayer.runs.sampling import in_turn
-from twoplayer.runs.snapshot import SnapshotInfo
+from twoplayer.runs.log import ALSO, ALWAYS, CLASSIFIER_ERROR, cut_after
+from twoplayer.runs.report import write_report
 from twoplayer.training.checkpoint import read_newest
 from twoplayer.training.loop import Schedule
 from twoplayer.training.loop import train as train_loop
-from twoplayer.training.progress import Progress, progress
+from twoplayer.training.progress import progress
 from twoplayer.training.recorder import Recorder
 from twoplayer.training.state import TrainingState, new_state, prepare
+from twoplayer.watching import doctor_notes, recorder_of
 
 logger = logging.getLogger("twoplayer")
 PLAYERS = ("/generator", "/discriminator")
@@ -119,7 +113,7 @@ def _run(
         folder.prepare(to_yaml(recipe))
         write_json(folder.environment, _describe(state, data, device))
         with progress(schedule.steps, state.step, quiet) as shown:
-            recorder = _recorder(folder, recipe, data, batches, schedule, shown)
+            recorder = recorder_of(folder, recipe, data, batches, schedule, shown)
             _play(state, recipe, batches, schedule, recorder, stop)
         write_report(folder, doctor_notes(folder))
     return folder
@@ -183,79 +177,6 @@ def try_out(state: TrainingState, real: Batch, stream: Stream) -> None:
         raise UserError(f"these pieces do not fit together: {str(error).splitlines()[0]}") from error
 
 
-def _recorder(
-    folder: RunFolder, recipe: Recipe, data: ImageData, batches: Batches, schedule: Schedule, shown: Progress
-) -> Recorder:
-    info = SnapshotInfo(
-        recipe=recipe.name,
-        step=0,
-        kimg=0.0,
-        image_shape=data.shape,
-        class_names=data.class_names,
-        data_source=data.name,
-        data_sha256=data.fingerprint,
-        latents=recipe.latents,
-        generator=recipe.generator,
-    )
-    takes, n = recipe.generator.takes, recipe.grid_images
-    given = batches.some(n, Stream(recipe.seed).child("grid", "given")).given(takes)
-    by_class = takes == ("labels",)
-    if by_class:
-        given = {"labels": in_turn(range(len(data.class_names)), n)}
-    return Recorder(
-        folder=folder,
-        recipe=recipe,
-        schedule=schedule,
-        info=info,
-        progress=shown,
-        judge=sliced_wasserstein_probe(batches, recipe.latents, takes, recipe.seed),
-        given=given,
-        titles=data.class_names[:n] if by_class else (),
-        vitals=_vitals(recipe, batches),
-        doctor=doctor.remarks(),
-        classifier_error=_classifier_error(recipe) if isinstance(recipe.objective, Supervised) else None,
-    )
-
-
-def doctor_notes(folder: RunFolder) -> list[Note] | None:
-    """What the doctor says of a run, for its report; None when the log is too short."""
-    rows = read_rows(folder.metrics)
-    if len(rows) < LEAST_ROWS:
-        return None
-    found = doctor.diagnose(rows)
-    return [Note(f"{each.name} since step {each.since:,}", each.evidence, each.remedies) for each in found]
-
-
-def _vitals(recipe: Recipe, batches: Batches) -> vitals.Probe:
-    """Vital signs; held-out images are those of the test split, for sources that have one."""
-    data = held_out_data(recipe.data) if recipe.data.split == "train" else None
-    coarse = recipe.data.condition_on_coarse
-    device = batches.images.device
-    held_out = None if data is None else Batches(data, 1, Stream(0), device, condition_on_coarse=coarse)
-    told = vitals.Told(recipe.generator.takes, recipe.discriminator.takes)
-    return vitals.vitals_probe(batches, held_out, recipe.latents, told, recipe.seed)
-
-
-def _classifier_error(recipe: Recipe) -> Callable[[nn.Module], float] | None:
-    """The error on the test split, for sources that have one."""
-    held_out = held_out_data(recipe.data)
-    return classifier_probe(held_out) if held_out is not None and held_out.labels is not None else None
-
-
-def load_data(options: DataOptions) -> ImageData:
-    """The images that a recipe's `data` section means. Raises UserError."""
-    data = open_source(options.source).load(options.split, options.image_size, options.channels)
-    if options.limit is not None and data.split != "test":
-        data = data.chosen(Stream(0).child("limit").permutation(len(data))[: options.limit])
-    return data.halved(options.halvings)
-
-
-def held_out_data(options: DataOptions) -> ImageData | None:
-    """The test split, brought to the form of the training images; None where the source has no splits."""
-    data = load_data(options.model_copy(update={"split": "test"}))
-    return data if data.split == "test" else None
-
-
 def _continue(
     folder: RunFolder, recipe: Recipe, state: TrainingState, data: ImageData, schedule: Schedule, batches: Batches
 ) -> None:
@@ -288,14 +209,3 @@ def _describe(state: TrainingState, data: ImageData, device: torch.device) -> di
     players = {"generator": state.game.generator.network, "discriminator": state.game.discriminator.network}
     counts = {role: count_parameters(network, trainable_only=True) for role, network in players.items()}
     return describe_environment(device) | {"parameters": counts, "data": data_facts(data)}
-
-
-def data_facts(data: ImageData) -> dict[str, Any]:
-    """What a run says about its data; nothing that names a place on disk."""
-    return {
-        "source": data.name,
-        "split": data.split,
-        "images": len(data),
-        "shape": list(data.shape),
-        "sha256": data.fingerprint,
-    }

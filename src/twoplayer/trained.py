@@ -21,6 +21,7 @@ from twoplayer.evaluation.figures import Figures, series
 from twoplayer.evaluation.fresh_losses import Judged, fresh_losses
 from twoplayer.evaluation.latents import Recovered, arithmetic, pictures_of, recover, walk
 from twoplayer.judging import Judge
+from twoplayer.loading import load_data
 from twoplayer.recipes.load import load_recipe
 from twoplayer.recipes.schema import Recipe
 from twoplayer.runs.classes import Labels, class_ids
@@ -30,7 +31,7 @@ from twoplayer.runs.grid import tile
 from twoplayer.runs.log import Row, read_rows
 from twoplayer.runs.sampling import in_turn, latents_of, sample_best, sample_blocks
 from twoplayer.runs.snapshot import SnapshotInfo, read_classifier, read_snapshot
-from twoplayer.session import load_data, restore
+from twoplayer.session import restore
 from twoplayer.training.checkpoint import DamagedCheckpoint, read_checkpoint, read_newest
 from twoplayer.training.state import TrainingState, new_state
 

@@ -55,6 +55,7 @@ def test_the_metrics_log(tiny_run: tp.Run) -> None:
     assert [row["step"] for row in rows] == [2, 4, 6]
     keys = {"step", "kimg", "epoch", "seconds", "images_per_second", "loss/generator", "loss/discriminator"}
     keys |= {"loss/real", "loss/fake", "score/generator", "score/discriminator", "penalty/gradient-penalty"}
+    keys |= {"gradient/generator", "gradient/discriminator"}
     assert set(rows[0]) == keys
     assert rows[-1]["kimg"] == 6 * 16 / 1000
     assert rows[-1]["epoch"] == pytest.approx(6 / 112)

@@ -98,7 +98,7 @@ def _responses(trained: tp.Run, layer: int, channels: int, seed: int) -> Respons
     from twoplayer.core.errors import UserError
     from twoplayer.core.rng import Stream
     from twoplayer.evaluation.guided import strongest_responses
-    from twoplayer.session import load_data
+    from twoplayer.loading import load_data
 
     told = trained.recipe.discriminator.takes
     if "condition" in told:

@@ -85,7 +85,8 @@ def _logits(discriminator: nn.Module, told: Told, train: Batch, other: Batch | N
     on_train, on_fake = judge(train.images).logits.double(), judge(fake).logits.double()
     found = {LOGIT_TRAIN: on_train.mean(), LOGIT_FAKE: on_fake.mean(), LOGIT_SPREAD: on_train.std(correction=0)}
     if other is not None:
-        found[LOGIT_HELD_OUT] = conditioned(discriminator, other.given(told.discriminator))(other.images).logits.mean()
+        judge = conditioned(discriminator, other.given(told.discriminator))
+        found[LOGIT_HELD_OUT] = judge(other.images).logits.double().mean()
     return {name: float(value) for name, value in found.items()}
 
 

@@ -136,5 +136,7 @@ def gradient_norms(state: TrainingState) -> dict[str, float]:
 
 
 def _length(parameters: list[nn.Parameter]) -> float:
-    lengths = [torch.linalg.vector_norm(each.grad) for each in parameters if each.grad is not None]
+    """In float64, where the squares of no float32 are infinite."""
+    gradients = [each.grad.detach().cpu().double() for each in parameters if each.grad is not None]
+    lengths = [torch.linalg.vector_norm(gradient) for gradient in gradients]
     return float(torch.linalg.vector_norm(torch.stack(lengths))) if lengths else 0.0

@@ -1,0 +1,86 @@
+"""What a session looks at while it trains, and what it says at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import nn
+
+from twoplayer.core.protocols import Supervised
+from twoplayer.core.rng import Stream
+from twoplayer.data.batches import Batches
+from twoplayer.data.images import ImageData
+from twoplayer.evaluation import doctor, vitals
+from twoplayer.evaluation.classifier import classifier_probe
+from twoplayer.evaluation.findings import LEAST_ROWS
+from twoplayer.evaluation.probe import sliced_wasserstein_probe
+from twoplayer.loading import held_out_data
+from twoplayer.recipes.schema import Recipe
+from twoplayer.runs.folder import RunFolder
+from twoplayer.runs.log import read_rows
+from twoplayer.runs.report import Note
+from twoplayer.runs.sampling import in_turn
+from twoplayer.runs.snapshot import SnapshotInfo
+from twoplayer.training.loop import Schedule
+from twoplayer.training.progress import Progress
+from twoplayer.training.recorder import Recorder
+
+
+def recorder_of(
+    folder: RunFolder, recipe: Recipe, data: ImageData, batches: Batches, schedule: Schedule, shown: Progress
+) -> Recorder:
+    """What writes a training down and looks at it on the way: pictures, figures, vital signs, the doctor."""
+    info = SnapshotInfo(
+        recipe=recipe.name,
+        step=0,
+        kimg=0.0,
+        image_shape=data.shape,
+        class_names=data.class_names,
+        data_source=data.name,
+        data_sha256=data.fingerprint,
+        latents=recipe.latents,
+        generator=recipe.generator,
+    )
+    takes, n = recipe.generator.takes, recipe.grid_images
+    given = batches.some(n, Stream(recipe.seed).child("grid", "given")).given(takes)
+    by_class = takes == ("labels",)
+    if by_class:
+        given = {"labels": in_turn(range(len(data.class_names)), n)}
+    return Recorder(
+        folder=folder,
+        recipe=recipe,
+        schedule=schedule,
+        info=info,
+        progress=shown,
+        judge=sliced_wasserstein_probe(batches, recipe.latents, takes, recipe.seed),
+        given=given,
+        titles=data.class_names[:n] if by_class else (),
+        vitals=_vitals(recipe, batches),
+        doctor=doctor.remarks(),
+        classifier_error=_classifier_error(recipe) if isinstance(recipe.objective, Supervised) else None,
+    )
+
+
+def doctor_notes(folder: RunFolder) -> list[Note] | None:
+    """What the doctor says of a run, for its report; None when the log is too short."""
+    rows = read_rows(folder.metrics)
+    if len(rows) < LEAST_ROWS:
+        return None
+    found = doctor.diagnose(rows)
+    return [Note(f"{each.name} since step {each.since:,}", each.evidence, each.remedies) for each in found]
+
+
+def _vitals(recipe: Recipe, batches: Batches) -> vitals.Probe:
+    """Vital signs; held-out images are those of the test split, for sources that have one."""
+    data = held_out_data(recipe.data) if recipe.data.split == "train" else None
+    coarse = recipe.data.condition_on_coarse
+    device = batches.images.device
+    held_out = None if data is None else Batches(data, 1, Stream(0), device, condition_on_coarse=coarse)
+    told = vitals.Told(recipe.generator.takes, recipe.discriminator.takes)
+    return vitals.vitals_probe(batches, held_out, recipe.latents, told, recipe.seed)
+
+
+def _classifier_error(recipe: Recipe) -> Callable[[nn.Module], float] | None:
+    """The error on the test split, for sources that have one."""
+    held_out = held_out_data(recipe.data)
+    return classifier_probe(held_out) if held_out is not None and held_out.labels is not None else None

@@ -246,7 +246,7 @@ class Run:
         if every:
             figures["series"] = series({step: Run(self.path, step)._figures(judge) for step in self.steps})
         if not self.recipe.levels:
-            figures["doctor"] = {"findings": [asdict(finding) for finding in diagnose(self.metrics)]}
+            figures["doctor"] = {"findings": [asdict(finding) for finding in diagnose(self.metrics, figures)]}
         write_json(self.folder.evaluation, figures)
         return figures
 

@@ -17,8 +17,8 @@ from twoplayer.core.verdict import Verdict
 from twoplayer.data.batches import Batches
 from twoplayer.data.images import ImageData
 from twoplayer.evaluation import vitals
+from twoplayer.evaluation.checks import LEAST_ROWS
 from twoplayer.evaluation.doctor import diagnose, remarks
-from twoplayer.evaluation.findings import LEAST_ROWS
 from twoplayer.latents.normal import NormalLatents
 from twoplayer.recipes.load import parse_overrides
 
@@ -174,3 +174,16 @@ def test_vital_signs() -> None:
         _Copies(to_float(fresh)), _Tone()
     )
     assert not {vitals.NEARNESS, vitals.LOGIT_HELD_OUT} & without.keys()
+
+
+def test_missing_classes_are_named() -> None:
+    real = dict.fromkeys("0123456789", 0.1)
+    found = {"class-shares_x": {"shares": real | {"3": 0.0, "7": 0.005, "0": 0.195}, "real_shares": real}}
+    (alone,) = diagnose(log(HEALTHY), found)
+    assert alone.name == "mode collapse, partial"
+    assert "hardly any fake shows 3, 7 (2 of 10 classes)" in alone.evidence
+    (known,) = diagnose(log(HEALTHY | {vitals.DIVERSITY: 0.3}), found)
+    assert known.name == "mode collapse, partial"
+    assert "fakes differ 0.30 times" in known.evidence
+    assert "shows 3, 7" in known.evidence
+    assert diagnose(log(HEALTHY), {"class-shares_x": {"shares": real, "real_shares": real}}) == []

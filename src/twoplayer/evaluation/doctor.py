@@ -9,20 +9,28 @@ are our own, set on runs that were made to fail; docs/doctor.md shows how well t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from twoplayer.evaluation.findings import CHECKS, LEAST_ROWS, Finding, Rows
+from twoplayer.evaluation.checks import CHECKS, LEAST_ROWS, missing_classes
+from twoplayer.evaluation.findings import Finding, Rows
+
+NO_FIGURES: Mapping[str, Any] = {}
 
 
-def diagnose(rows: Rows) -> list[Finding]:
+def diagnose(rows: Rows, figures: Mapping[str, Any] = NO_FIGURES) -> list[Finding]:
     """What goes wrong at the end of a log, causes before symptoms and the surest first; empty when nothing does.
 
     Args:
         rows: lines of metrics.jsonl.
+        figures: of `twoplayer evaluate`, where there are any: they say which classes are missing.
     """
     if len(rows) < LEAST_ROWS:
         return []
     found = [finding for check in CHECKS if (finding := check(rows)) is not None]
+    for figure in figures.values():
+        if "real_shares" in figure:
+            found = missing_classes(found, figure["shares"], figure["real_shares"], int(rows[-1]["step"]))
     return sorted(found, key=lambda finding: (finding.symptom, -finding.sure))
 
 

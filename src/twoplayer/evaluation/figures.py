@@ -107,7 +107,7 @@ class Evaluation:
 def catalogue_figures(draw: Draw, evaluation: Evaluation) -> tuple[Figures, list[str]]:
     """The figures of every metric that can look at these images, and why others could not be taken."""
     values: dict[Metric, list[tuple[Values, Values]]] = {}
-    shares: list[list[float]] = []
+    shares: list[tuple[list[float], list[float]]] = []
     refused: dict[str, None] = {}
     for seed in range(evaluation.seeds):
         place = Stream(seed).child("evaluate")
@@ -120,13 +120,13 @@ def catalogue_figures(draw: Draw, evaluation: Evaluation) -> tuple[Figures, list
                     values.setdefault(metric, []).append(found)
                 except UserError as error:
                     refused[str(error)] = None
-        if fake.probabilities is not None:
-            shares.append(class_shares(fake.probabilities).tolist())
+        if fake.probabilities is not None and real.probabilities is not None:
+            shares.append((class_shares(fake.probabilities).tolist(), class_shares(real.probabilities).tolist()))
     figures: Figures = {}
     for metric, found_by_seed in values.items():
         figures |= _summed_up(metric, found_by_seed, evaluation)
     names = evaluation.real.data.class_names
-    if shares and len(shares[0]) == len(names):
+    if shares and len(shares[0][0]) == len(names):
         figures[evaluation.extractor.figure("class-shares")] = _shares_figure(shares, names, evaluation)
     return figures, list(refused)
 
@@ -155,10 +155,15 @@ def _summed_up(metric: Metric, found: list[tuple[Values, Values]], evaluation: E
     return figures
 
 
-def _shares_figure(shares: list[list[float]], names: tuple[str, ...], evaluation: Evaluation) -> dict[str, Any]:
-    means = [fmean(share) for share in zip(*shares, strict=True)]
+def _shares_figure(
+    shares: list[tuple[list[float], list[float]]], names: tuple[str, ...], evaluation: Evaluation
+) -> dict[str, Any]:
+    """Which share of the fakes, and of the reals, the extractor takes for each class."""
+    fakes, reals = (
+        {name: fmean(share) for name, *share in zip(names, *side, strict=True)} for side in zip(*shares, strict=True)
+    )
     extractor = {"id": evaluation.extractor.name or "inception"} | evaluation.extractor.facts
-    return {"shares": dict(zip(names, means, strict=True)), "extractor": extractor} | evaluation.facts
+    return {"shares": fakes, "real_shares": reals, "extractor": extractor} | evaluation.facts
 
 
 def memorization_figure(draw: Draw, evaluation: Evaluation) -> dict[str, Any]:

@@ -115,7 +115,7 @@ def _run(
         with progress(schedule.steps, state.step, quiet) as shown:
             recorder = recorder_of(folder, recipe, data, batches, schedule, shown)
             _play(state, recipe, batches, schedule, recorder, stop)
-        write_report(folder, doctor_notes(folder))
+        write_report(folder, doctor_notes(folder, recipe))
     return folder
 
 
@@ -130,10 +130,10 @@ def _play(
     try:
         train_loop(state, recipe, batches, schedule, recorder, stop)
     except Diverged:
-        write_report(recorder.folder, doctor_notes(recorder.folder))
+        write_report(recorder.folder, doctor_notes(recorder.folder, recipe))
         raise
     except TrainingStopped as stopped:
-        write_report(recorder.folder, doctor_notes(recorder.folder))
+        write_report(recorder.folder, doctor_notes(recorder.folder, recipe))
         hint = f"go on with: twoplayer train --resume --out {shlex.quote(str(recorder.folder.path))}"
         raise TrainingStopped(f"{stopped}; {hint}") from None
 

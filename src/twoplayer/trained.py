@@ -246,7 +246,8 @@ class Run:
         if every:
             figures["series"] = series({step: Run(self.path, step)._figures(judge) for step in self.steps})
         if not self.recipe.levels:
-            figures["doctor"] = {"findings": [asdict(finding) for finding in diagnose(self.metrics, figures)]}
+            found = diagnose(self.metrics, figures, generator_fools=self.recipe.objective.generator_fools)
+            figures["doctor"] = {"findings": [asdict(finding) for finding in found]}
         write_json(self.folder.evaluation, figures)
         return figures
 

@@ -56,17 +56,17 @@ def recorder_of(
         given=given,
         titles=data.class_names[:n] if by_class else (),
         vitals=_vitals(recipe, batches),
-        doctor=doctor.remarks(),
+        doctor=doctor.remarks(generator_fools=recipe.objective.generator_fools),
         classifier_error=_classifier_error(recipe) if isinstance(recipe.objective, Supervised) else None,
     )
 
 
-def doctor_notes(folder: RunFolder) -> list[Note] | None:
+def doctor_notes(folder: RunFolder, recipe: Recipe) -> list[Note] | None:
     """What the doctor says of a run, for its report; None when the log is too short."""
     rows = read_rows(folder.metrics)
     if len(rows) < LEAST_ROWS:
         return None
-    found = doctor.diagnose(rows)
+    found = doctor.diagnose(rows, generator_fools=recipe.objective.generator_fools)
     return [Note(f"{each.name} since step {each.since:,}", each.evidence, each.remedies) for each in found]
 
 

@@ -117,6 +117,8 @@ class Objective(Component):
     kind = "objective"
     generator_judges_real: ClassVar[bool] = False
     """Whether `generator_loss` reads D's verdict on real images at D's present parameters."""
+    generator_fools: ClassVar[bool] = True
+    """Whether G is after D's verdict on its fakes. Where it is not, a D that is sure of itself does no harm."""
 
     def at(self, stream: Stream) -> Self:
         """The same game with the random choices of one update made; itself where it makes none."""

@@ -17,7 +17,7 @@ from twoplayer.evaluation.findings import Finding, Rows, course, recent, since_w
 LEAST_ROWS = 8
 """Lines of the log before anything is said."""
 
-LOST_SCORE = 0.05
+LOST_SCORE = 0.1
 WON_SCORE = 0.85
 TOTAL_COLLAPSE = 0.1
 PARTIAL_COLLAPSE = 0.5
@@ -266,11 +266,14 @@ def _oscillation(rows: Rows) -> Finding | None:
 CHECKS: tuple[Callable[[Rows], Finding | None], ...] = (
     _discriminator_dominates,
     _generator_dominates,
-    _mode_collapse,
-    _memorization,
-    _overfitting,
-    _gradient,
-    _drift,
     _divergence,
+    _drift,
+    _gradient,
+    _overfitting,
+    _memorization,
+    _mode_collapse,
     _oscillation,
 )
+"""Of two that are equally sure the one nearer to the cause comes first."""
+
+DOMINANCE = (_discriminator_dominates, _generator_dominates)

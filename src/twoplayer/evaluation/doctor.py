@@ -12,34 +12,36 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from twoplayer.evaluation.checks import CHECKS, LEAST_ROWS, missing_classes
+from twoplayer.evaluation.checks import CHECKS, DOMINANCE, LEAST_ROWS, missing_classes
 from twoplayer.evaluation.findings import Finding, Rows
 
 NO_FIGURES: Mapping[str, Any] = {}
 
 
-def diagnose(rows: Rows, figures: Mapping[str, Any] = NO_FIGURES) -> list[Finding]:
+def diagnose(rows: Rows, figures: Mapping[str, Any] = NO_FIGURES, *, generator_fools: bool = True) -> list[Finding]:
     """What goes wrong at the end of a log, causes before symptoms and the surest first; empty when nothing does.
 
     Args:
         rows: lines of metrics.jsonl.
         figures: of `twoplayer evaluate`, where there are any: they say which classes are missing.
+        generator_fools: as the run's objective says; else it does not matter who dominates.
     """
     if len(rows) < LEAST_ROWS:
         return []
-    found = [finding for check in CHECKS if (finding := check(rows)) is not None]
+    checks = CHECKS if generator_fools else tuple(check for check in CHECKS if check not in DOMINANCE)
+    found = [finding for check in checks if (finding := check(rows)) is not None]
     for figure in figures.values():
         if "real_shares" in figure:
             found = missing_classes(found, figure["shares"], figure["real_shares"], int(rows[-1]["step"]))
     return sorted(found, key=lambda finding: (finding.symptom, -finding.sure))
 
 
-def remarks() -> Callable[[Rows], list[str]]:
+def remarks(*, generator_fools: bool = True) -> Callable[[Rows], list[str]]:
     """A function from a growing log to lines about what has newly begun to go wrong, or has gone away."""
     known: set[str] = set()
 
     def said(rows: Rows) -> list[str]:
-        found = {finding.name: finding for finding in diagnose(rows)}
+        found = {finding.name: finding for finding in diagnose(rows, generator_fools=generator_fools)}
         lines = [f"doctor: {finding.name}: {finding.evidence}" for name, finding in found.items() if name not in known]
         lines += [f"doctor: no longer {name}" for name in sorted(known - found.keys())]
         known.clear()

@@ -25,6 +25,7 @@ class FeatureMatching(CrossEntropyGame):
     """
 
     generator_judges_real: ClassVar[bool] = True
+    generator_fools: ClassVar[bool] = False
 
     name: Literal["feature-matching"] = "feature-matching"
     distance: Distance = "mean-squared"

@@ -30,6 +30,7 @@ class SemiSupervised(SeparableObjective):
     """
 
     generator_judges_real: ClassVar[bool] = True
+    generator_fools: ClassVar[bool] = False
 
     name: Literal["semi-supervised"] = "semi-supervised"
     unlabeled_weight: float = Field(1.0, ge=0.0)

@@ -176,6 +176,13 @@ def test_vital_signs() -> None:
     assert not {vitals.NEARNESS, vitals.LOGIT_HELD_OUT} & without.keys()
 
 
+def test_varied_fakes_that_are_near_nothing_and_stay_so() -> None:
+    (found,) = diagnose(log(HEALTHY | {vitals.COVERAGE: 0.03}))
+    assert found.name == "fakes unlike real images"
+    assert "only 3% of the real images" in found.evidence
+    assert diagnose(log(HEALTHY | {vitals.COVERAGE: lambda t: 0.09 * t})) == [], "it is getting better"
+
+
 def test_missing_classes_are_named() -> None:
     real = dict.fromkeys("0123456789", 0.1)
     found = {"class-shares_x": {"shares": real | {"3": 0.0, "7": 0.005, "0": 0.195}, "real_shares": real}}

@@ -17,13 +17,17 @@ from twoplayer.evaluation.findings import Finding, Rows, course, recent, since_w
 LEAST_ROWS = 8
 """Lines of the log before anything is said."""
 
-LOST_SCORE = 0.1
+LOST_SCORE = 0.05
 WON_SCORE = 0.85
 TOTAL_COLLAPSE = 0.1
 PARTIAL_COLLAPSE = 0.5
 MISSING = 0.1
 """Of a class's share among real images: below it the class is missing."""
 
+UNLIKE = 0.1
+"""Share of the real images that have a fake near."""
+
+LEAST_GRIDS = 4
 COPIED = 0.5
 OVERFITTED = 0.5
 VANISHED = 1e-6
@@ -101,6 +105,29 @@ def _mode_collapse(rows: Rows) -> Finding | None:
         since, sure = since_when(spread, lambda value: value < PARTIAL_COLLAPSE), sureness(-now, -PARTIAL_COLLAPSE, 0.0)
         return Finding(f"{COLLAPSE}, partial", since, evidence, sure, COLLAPSE_REMEDIES, symptom=True)
     return None
+
+
+def _unlike(rows: Rows) -> Finding | None:
+    """Fakes are varied, but hardly a real image has one near, and that is not getting better."""
+    points, now = course(rows, vitals.COVERAGE), recent(rows, vitals.COVERAGE)
+    if len(points) < LEAST_GRIDS or median(now) > UNLIKE:
+        return None
+    if median(recent(rows, vitals.DIVERSITY)) < PARTIAL_COLLAPSE:
+        return None
+    before = median([value for _, value in points[: len(points) // 2]])
+    if median(now) > 2.0 * before and median(now) > 0.0:
+        return None
+    return Finding(
+        "fakes unlike real images",
+        since_when(points, lambda value: value <= 2 * UNLIKE),
+        f"fakes are varied, but only {median(now):.0%} of the real images have a fake near",
+        sureness(-median(now), -UNLIKE, 0.0),
+        (
+            "optimizers.generator.learning_rate=0.0002  (G takes smaller steps)",
+            '"regularizers=[{name: gradient-penalty, weight: 1.0, target: 0.0}]"  (D shows G a smooth way)',
+        ),
+        symptom=True,
+    )
 
 
 def missing_classes(
@@ -272,6 +299,7 @@ CHECKS: tuple[Callable[[Rows], Finding | None], ...] = (
     _overfitting,
     _memorization,
     _mode_collapse,
+    _unlike,
     _oscillation,
 )
 """Of two that are equally sure the one nearer to the cause comes first."""

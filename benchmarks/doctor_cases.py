@@ -18,7 +18,7 @@ from pathlib import Path
 
 import twoplayer as tp
 from twoplayer.core.errors import Diverged
-from twoplayer.evaluation import checks as limits
+from twoplayer.evaluation import game_checks, picture_checks
 from twoplayer.evaluation.doctor import diagnose
 from twoplayer.evaluation.findings import Finding
 from twoplayer.runs.log import read_rows
@@ -80,22 +80,23 @@ from 256 images each (`evaluation/vitals.py`). Who dominates is not asked where 
 
 | finding | what it is seen by, over the last quarter of the log |
 |---|---|
-| discriminator dominates | median generator score below {limits.LOST_SCORE} |
-| generator dominates | median generator score above {limits.WON_SCORE} |
-| mode collapse, total | fakes differ less than {limits.TOTAL_COLLAPSE} times as much as real images (mean squared \
+| discriminator dominates | median generator score below {game.LOST_SCORE} |
+| generator dominates | median generator score above {game.WON_SCORE} |
+| mode collapse, total | fakes differ less than {pictures.TOTAL_COLLAPSE} times as much as real images (mean squared \
 distance of pairs) |
-| mode collapse, partial | less than {limits.PARTIAL_COLLAPSE} times as much |
-| fakes unlike real images | they are varied, but less than {limits.UNLIKE:.0%} of the real images have a fake \
+| mode collapse, partial | less than {pictures.PARTIAL_COLLAPSE} times as much |
+| fakes unlike real images | they are varied, but less than {pictures.UNLIKE:.0%} of the real images have a fake \
 near, and that is not getting better |
-| memorization | a fake's nearest training image is less than {limits.COPIED} times as far as that of a held-out image |
-| discriminator overfitting | D's logits on held-out images are more than {limits.OVERFITTED:.0%} of the way from \
+| memorization | a fake's nearest training image is less than {pictures.COPIED} times as far as that of a \
+held-out image |
+| discriminator overfitting | D's logits on held-out images are more than {pictures.OVERFITTED:.0%} of the way from \
 those on training images to those on fakes |
-| vanishing generator gradient | below {limits.VANISHED}, or a ten-thousandth of that of the beginning |
-| exploding generator gradient | above {limits.LARGE} and more than {limits.EXPLODED:.0f} times that of the beginning |
-| drift of an unbounded discriminator | without scores: the level of D's answers above {limits.DRIFTED:.0f} and thrice \
+| vanishing generator gradient | below {game.VANISHED}, or a ten-thousandth of that of the beginning |
+| exploding generator gradient | above {game.LARGE} and more than {game.EXPLODED:.0f} times that of the beginning |
+| drift of an unbounded discriminator | without scores: the level of D's answers above {game.DRIFTED:.0f} and thrice \
 that of the beginning |
-| divergence | D's loss above {limits.DIVERGED:.0f} times that of a D that only guesses |
-| oscillation | the generator score swings by more than {limits.SWINGING} around its mean, over half of the log |
+| divergence | D's loss above {game.DIVERGED:.0f} times that of a D that only guesses |
+| oscillation | the generator score swings by more than {game.SWINGING} around its mean, over half of the log |
 
 Each finding says since which step it holds and how sure it is, from 0.5 at the limit to 1. Collapse and oscillation are
 symptoms and stand after causes. `twoplayer evaluate` also knows which classes are missing: those with less than a tenth
@@ -282,7 +283,7 @@ def page(results: list[tuple[Case, list[Finding]]]) -> str:
     broken = [is_right(case, found) for case, found in results if case.right]
     healthy = [is_right(case, found) for case, found in results if not case.right]
     lines = [
-        HEAD.format(limits=limits),
+        HEAD.format(game=game_checks, pictures=picture_checks),
         f"Of {len(broken)} runs that were made to fail {sum(broken)} are named rightly. Of {len(healthy)} healthy runs "
         f"{len(healthy) - sum(healthy)} are called ill.\n",
         *confusion(results),

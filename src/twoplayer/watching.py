@@ -11,8 +11,8 @@ from twoplayer.core.rng import Stream
 from twoplayer.data.batches import Batches
 from twoplayer.data.images import ImageData
 from twoplayer.evaluation import doctor, vitals
-from twoplayer.evaluation.checks import LEAST_ROWS
 from twoplayer.evaluation.classifier import classifier_probe
+from twoplayer.evaluation.findings import LEAST_ROWS
 from twoplayer.evaluation.probe import sliced_wasserstein_probe
 from twoplayer.loading import held_out_data
 from twoplayer.recipes.schema import Recipe

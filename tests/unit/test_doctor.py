@@ -17,8 +17,8 @@ from twoplayer.core.verdict import Verdict
 from twoplayer.data.batches import Batches
 from twoplayer.data.images import ImageData
 from twoplayer.evaluation import vitals
-from twoplayer.evaluation.checks import LEAST_ROWS
 from twoplayer.evaluation.doctor import diagnose, remarks
+from twoplayer.evaluation.findings import LEAST_ROWS
 from twoplayer.latents.normal import NormalLatents
 from twoplayer.recipes.load import parse_overrides
 

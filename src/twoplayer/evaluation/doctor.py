@@ -12,8 +12,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from twoplayer.evaluation.checks import CHECKS, DOMINANCE, LEAST_ROWS, missing_classes
-from twoplayer.evaluation.findings import Finding, Rows
+from twoplayer.evaluation import game_checks, picture_checks
+from twoplayer.evaluation.findings import LEAST_ROWS, Finding, Rows
+
+DOMINANCE = (game_checks.discriminator_dominates, game_checks.generator_dominates)
+OTHERS: tuple[Callable[[Rows], Finding | None], ...] = (
+    game_checks.divergence,
+    game_checks.drift,
+    game_checks.gradient,
+    picture_checks.overfitting,
+    picture_checks.memorization,
+    picture_checks.mode_collapse,
+    picture_checks.unlike,
+    game_checks.oscillation,
+)
+"""Of two that are equally sure the one nearer to the cause comes first."""
 
 NO_FIGURES: Mapping[str, Any] = {}
 
@@ -28,11 +41,13 @@ def diagnose(rows: Rows, figures: Mapping[str, Any] = NO_FIGURES, *, generator_f
     """
     if len(rows) < LEAST_ROWS:
         return []
-    checks = CHECKS if generator_fools else tuple(check for check in CHECKS if check not in DOMINANCE)
+    checks = DOMINANCE + OTHERS if generator_fools else OTHERS
     found = [finding for check in checks if (finding := check(rows)) is not None]
     for figure in figures.values():
         if "real_shares" in figure:
-            found = missing_classes(found, figure["shares"], figure["real_shares"], int(rows[-1]["step"]))
+            found = picture_checks.missing_classes(
+                found, figure["shares"], figure["real_shares"], int(rows[-1]["step"])
+            )
     return sorted(found, key=lambda finding: (finding.symptom, -finding.sure))
 
 

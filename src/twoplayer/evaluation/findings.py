@@ -8,6 +8,9 @@ from typing import Any
 
 Rows = Sequence[dict[str, Any]]
 
+LEAST_ROWS = 8
+"""Lines of the log before anything is said."""
+
 
 @dataclass(frozen=True)
 class Finding:

@@ -1,0 +1,137 @@
+"""Faults that pictures show: what is seen of them in vital signs, and what may help. See `doctor`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from statistics import median
+from typing import Any
+
+from twoplayer.evaluation import vitals
+from twoplayer.evaluation.findings import Finding, Rows, course, recent, since_when, sureness
+
+TOTAL_COLLAPSE = 0.1
+PARTIAL_COLLAPSE = 0.5
+MISSING = 0.1
+"""Of a class's share among real images: below it the class is missing."""
+
+UNLIKE = 0.1
+"""Share of the real images that have a fake near."""
+
+LEAST_GRIDS = 4
+COPIED = 0.5
+OVERFITTED = 0.5
+
+COLLAPSE = "mode collapse"
+COLLAPSE_REMEDIES = (
+    "discriminator.minibatch=discrimination  (D sees how alike fakes are; where the network has it)",
+    "objective.name=feature-matching  (G matches statistics instead of fooling D)",
+    '"regularizers=[{name: gradient-penalty, weight: 1.0, target: 0.0}]"  (no single picture pays)',
+)
+
+
+def mode_collapse(rows: Rows) -> Finding | None:
+    """Fakes are alike (total), or only some kinds of real images are among them (partial)."""
+    spread = course(rows, vitals.DIVERSITY)
+    if len(spread) < 2:
+        return None
+    now, share = median(recent(rows, vitals.DIVERSITY)), median(recent(rows, vitals.COVERAGE))
+    evidence = (
+        f"fakes differ {now:.2f} times as much as real images do; {share:.0%} of the real images have a fake near"
+    )
+    if now < TOTAL_COLLAPSE:
+        since, sure = since_when(spread, lambda value: value < 2 * TOTAL_COLLAPSE), sureness(-now, -TOTAL_COLLAPSE, 0.0)
+        return Finding(f"{COLLAPSE}, total", since, evidence, sure, COLLAPSE_REMEDIES, symptom=True)
+    if now < PARTIAL_COLLAPSE:
+        since, sure = since_when(spread, lambda value: value < PARTIAL_COLLAPSE), sureness(-now, -PARTIAL_COLLAPSE, 0.0)
+        return Finding(f"{COLLAPSE}, partial", since, evidence, sure, COLLAPSE_REMEDIES, symptom=True)
+    return None
+
+
+def unlike(rows: Rows) -> Finding | None:
+    """Fakes are varied, but hardly a real image has one near, and that is not getting better."""
+    points, now = course(rows, vitals.COVERAGE), recent(rows, vitals.COVERAGE)
+    if len(points) < LEAST_GRIDS or median(now) > UNLIKE:
+        return None
+    if median(recent(rows, vitals.DIVERSITY)) < PARTIAL_COLLAPSE:
+        return None
+    before = median([value for _, value in points[: len(points) // 2]])
+    if median(now) > 2.0 * before and median(now) > 0.0:
+        return None
+    return Finding(
+        "fakes unlike real images",
+        since_when(points, lambda value: value <= 2 * UNLIKE),
+        f"fakes are varied, but only {median(now):.0%} of the real images have a fake near",
+        sureness(-median(now), -UNLIKE, 0.0),
+        (
+            "optimizers.generator.learning_rate=0.0002  (G takes smaller steps)",
+            '"regularizers=[{name: gradient-penalty, weight: 1.0, target: 0.0}]"  (D shows G a smooth way)',
+        ),
+        symptom=True,
+    )
+
+
+def missing_classes(
+    found: list[Finding], shares: Mapping[str, float], real_shares: Mapping[str, float], step: int
+) -> list[Finding]:
+    """Findings with the classes that hardly any fake shows: said of a collapse that is known, or a finding of its own.
+
+    Args:
+        found: what the log shows.
+        shares: of the classes among fakes.
+        real_shares: among real images.
+        step: when the shares were taken.
+    """
+    missing = [name for name, real in real_shares.items() if real > 0.0 and shares[name] < MISSING * real]
+    if not missing:
+        return found
+    words = f"hardly any fake shows {', '.join(missing)} ({len(missing)} of {len(shares)} classes)"
+    if any(finding.name.startswith(COLLAPSE) for finding in found):
+        return [
+            replace(finding, evidence=f"{finding.evidence}; {words}") if finding.name.startswith(COLLAPSE) else finding
+            for finding in found
+        ]
+    sure = sureness(len(missing), 1.0, max(2.0, len(shares) / 2.0))
+    return [*found, Finding(f"{COLLAPSE}, partial", step, words, sure, COLLAPSE_REMEDIES, symptom=True)]
+
+
+def memorization(rows: Rows) -> Finding | None:
+    """Fakes are nearer to training images than fresh real images are."""
+    points, now = course(rows, vitals.NEARNESS), recent(rows, vitals.NEARNESS)
+    if len(points) < 2 or median(now) > COPIED:
+        return None
+    return Finding(
+        "memorization",
+        since_when(points, lambda value: value <= COPIED),
+        f"the nearest training image is {median(now):.2f} times as far from a fake as from a held-out image",
+        sureness(-median(now), -COPIED, 0.0),
+        ("data.split=train  (with more images: few can be learned by heart)", "steps=1000  (stop earlier)"),
+    )
+
+
+def overfitting(rows: Rows) -> Finding | None:
+    """D tells training images from held-out ones: it knows them by heart."""
+    points = [
+        (int(row["step"]), (row[vitals.LOGIT_TRAIN] - row[vitals.LOGIT_HELD_OUT]) / _gap(row))
+        for row in rows
+        if row.get(vitals.LOGIT_HELD_OUT) is not None and row[vitals.LOGIT_TRAIN] > row[vitals.LOGIT_FAKE]
+    ]
+    if len(points) < 2:
+        return None
+    now = median([value for _, value in points[-max(1, len(points) // 4) :]])
+    if now < OVERFITTED:
+        return None
+    return Finding(
+        "discriminator overfitting",
+        since_when(points, lambda value: value >= OVERFITTED),
+        f"held-out real images are {now:.0%} of the way from training images to fakes, as D sees them",
+        sureness(now, OVERFITTED, 1.0),
+        (
+            "discriminator.dropout=0.5  (where the network has it)",
+            '"regularizers=[{name: gradient-penalty, weight: 1.0, target: 0.0}]"  (D stays smooth between the images)',
+        ),
+    )
+
+
+def _gap(row: dict[str, Any]) -> float:
+    return max(float(row[vitals.LOGIT_TRAIN] - row[vitals.LOGIT_FAKE]), 1e-6)

@@ -56,7 +56,7 @@ FAULTS: dict[str, dict[str, Course]] = {
     "mode collapse, total": {vitals.DIVERSITY: lambda t: 0.9 if t < 0.5 else 0.01},
     "mode collapse, partial": {vitals.DIVERSITY: lambda t: 0.9 if t < 0.5 else 0.3},
     "memorization": {vitals.NEARNESS: lambda t: 1.1 if t < 0.5 else 0.1},
-    "discriminator overfitting": {vitals.LOGIT_HELD_OUT: lambda t: 0.35 if t < 0.5 else -0.3},
+    "discriminator overfitting": {vitals.LOGIT_HELD_OUT: lambda t: 0.35 if t < 0.5 else -0.6},
     "vanishing generator gradient": {"gradient/generator": lambda t: 1.0 if t < 0.5 else 1e-8},
     "exploding generator gradient": {"gradient/generator": lambda t: 1.0 if t < 0.5 else 5e3},
     "divergence": {"loss/discriminator": lambda t: 1.2 if t < 0.5 else 300.0},

@@ -20,7 +20,8 @@ UNLIKE = 0.1
 
 LEAST_GRIDS = 4
 COPIED = 0.5
-OVERFITTED = 0.5
+OVERFITTED = 1.0
+"""Where held-out images stand for D, from training images (0) to fakes (1)."""
 
 COLLAPSE = "mode collapse"
 COLLAPSE_REMEDIES = (
@@ -125,7 +126,7 @@ def overfitting(rows: Rows) -> Finding | None:
         "discriminator overfitting",
         since_when(points, lambda value: value >= OVERFITTED),
         f"held-out real images are {now:.0%} of the way from training images to fakes, as D sees them",
-        sureness(now, OVERFITTED, 1.0),
+        sureness(now, OVERFITTED, 1.25),
         (
             "discriminator.dropout=0.5  (where the network has it)",
             '"regularizers=[{name: gradient-penalty, weight: 1.0, target: 0.0}]"  (D stays smooth between the images)',

@@ -180,7 +180,7 @@ def test_varied_fakes_that_are_near_nothing_and_stay_so() -> None:
     (found,) = diagnose(log(HEALTHY | {vitals.COVERAGE: 0.03}))
     assert found.name == "fakes unlike real images"
     assert "only 3% of the real images" in found.evidence
-    assert diagnose(log(HEALTHY | {vitals.COVERAGE: lambda t: 0.09 * t})) == [], "it is getting better"
+    assert diagnose(log(HEALTHY | {vitals.COVERAGE: lambda t: 0.09 * t**2})) == [], "it is getting better"
 
 
 def test_missing_classes_are_named() -> None:

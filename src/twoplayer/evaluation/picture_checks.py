@@ -56,8 +56,8 @@ def unlike(rows: Rows) -> Finding | None:
         return None
     if median(recent(rows, vitals.DIVERSITY)) < PARTIAL_COLLAPSE:
         return None
-    before = median([value for _, value in points[: len(points) // 2]])
-    if median(now) > 2.0 * before and median(now) > 0.0:
+    before = median([value for _, value in points[len(points) // 2 : -len(now)]])
+    if median(now) > 1.5 * before:
         return None
     return Finding(
         "fakes unlike real images",

@@ -12,7 +12,7 @@ from typing import Any
 
 from twoplayer.core.errors import UserError
 from twoplayer.evaluation.compare import Cell, Line, compared, line_as_json
-from twoplayer.evaluation.figures import Figures
+from twoplayer.evaluation.figures import Figures, provenance
 from twoplayer.runs.compare_page import Shown, write_compare_page
 from twoplayer.runs.folder import RunFolder
 from twoplayer.trained import Run
@@ -28,11 +28,13 @@ class Comparison:
         names: of the entries.
         runs: behind each entry: one, or those of several seeds.
         lines: one for each figure.
+        made_from: where the figures of each entry come from, in words.
     """
 
     names: tuple[str, ...]
     runs: tuple[tuple[Run, ...], ...]
     lines: tuple[Line, ...]
+    made_from: tuple[str, ...]
 
     def as_json(self) -> dict[str, Any]:
         """Everything as plain data."""
@@ -42,8 +44,8 @@ class Comparison:
     def write_page(self, path: Path) -> None:
         """One self-contained HTML file with grids, figures and curves."""
         shown = [
-            Shown(name, _last_grid(runs[0]), runs[0].metrics, _about(runs))
-            for name, runs in zip(self.names, self.runs, strict=True)
+            Shown(name, _last_grid(runs[0]), runs[0].metrics, _about(runs), made_from)
+            for name, runs, made_from in zip(self.names, self.runs, self.made_from, strict=True)
         ]
         table = [_html_row(line) for line in self.lines]
         write_compare_page(path, shown, ["figure", *self.names, "floor", ""], table)
@@ -62,7 +64,8 @@ def compare(paths: Sequence[str | Path]) -> Comparison:
     entries = [_runs_in(Path(path)) for path in paths]
     figures = [[figures_of(run) for run in runs] for runs in entries]
     names = _names([Path(path) for path in paths])
-    return Comparison(names, tuple(entries), tuple(compared(figures)))
+    made_from = tuple("; ".join(" ".join(line.split()) for line in provenance(several[0])) for several in figures)
+    return Comparison(names, tuple(entries), tuple(compared(figures)), made_from)
 
 
 def figures_of(run: Run) -> Figures:

@@ -126,6 +126,7 @@ def test_compare_takes_missing_figures_and_writes_a_page(
     assert text.count("data:image/png;base64,") >= 2
     assert 'src="http' not in text
     assert "fid_random-cnn" in text
+    assert "all split: 60 fakes" in text, "where the figures come from"
     assert run(["compare", str(tiny_run.path), str(several)]) == 0
     assert "not ranked" not in capsys.readouterr().out
 

@@ -33,7 +33,7 @@ def compare(
         typer.echo(json.dumps(found.as_json()))
         return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("figure")
+    table.add_column("figure", no_wrap=True, overflow="fold")
     for name in (*found.names, "floor"):
         table.add_column(name, justify="right")
     for line in found.lines:
@@ -45,6 +45,8 @@ def compare(
     console = Console(highlight=False)
     console.print(table)
     console.print("* the best, and what the spreads do not tell apart from it")
+    for text in dict.fromkeys(found.made_from):
+        console.print(f"made from {text}", soft_wrap=True, markup=False)
     for text, names in _reasons(found.lines).items():
         console.print(f"not ranked: {', '.join(names)}: {text}", soft_wrap=True, markup=False)
     if page is not None:

@@ -31,6 +31,7 @@ def evaluate(
     from rich.console import Console
 
     import twoplayer as tp
+    from twoplayer.evaluation.figures import provenance
 
     figures = tp.load(run).evaluate(n, seeds, extractor, every, gan_train)
     if as_json:
@@ -43,19 +44,6 @@ def evaluate(
     for line in remarks(figures):
         console.print(line, soft_wrap=True, markup=False)
     console.print(f"written  {run / 'evaluation.json'}", soft_wrap=True)
-
-
-def provenance(figures: dict[str, dict[str, Any]]) -> list[str]:
-    """What the figures were made from, as lines for a person."""
-    distance = figures["sliced-wasserstein"]
-    n, split = distance["n_fake"], distance["split"]
-    lines = [f"data       {distance['data']}, {split} split: {n:,} fakes, {n:,} real images, {distance['seeds']} times"]
-    extracted = [figure["extractor"] for figure in figures.values() if "extractor" in figure]
-    if extracted:
-        facts = extracted[0]
-        right = f", {facts['held_out_accuracy']:.2%} right on held-out images" if "held_out_accuracy" in facts else ""
-        lines.append(f"extractor  {facts['id']} {facts['weights_sha256'][:12]}{right}")
-    return lines
 
 
 def table(figures: dict[str, dict[str, Any]]) -> Table:

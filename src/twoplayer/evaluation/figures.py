@@ -189,6 +189,19 @@ def memorization_figure(draw: Draw, evaluation: Evaluation) -> dict[str, Any]:
     )
 
 
+def provenance(figures: Figures) -> list[str]:
+    """What the figures were made from, as lines for a person."""
+    distance = figures["sliced-wasserstein"]
+    n, split = distance["n_fake"], distance["split"]
+    lines = [f"data       {distance['data']}, {split} split: {n:,} fakes, {n:,} real images, {distance['seeds']} times"]
+    extracted = [figure["extractor"] for figure in figures.values() if "extractor" in figure]
+    if extracted:
+        facts = extracted[0]
+        right = f", {facts['held_out_accuracy']:.2%} right on held-out images" if "held_out_accuracy" in facts else ""
+        lines.append(f"extractor  {facts['id']} {facts['weights_sha256'][:12]}{right}")
+    return lines
+
+
 def series(by_step: dict[int, Figures]) -> dict[str, Any]:
     """The course of each figure with a value over checkpoints: by figure, a list of step, value and spread."""
     steps = sorted(by_step)

@@ -34,12 +34,14 @@ class Shown:
         grid: its last grid, PNG.
         rows: its log.
         about: what is worth knowing at a glance.
+        made_from: where its figures come from.
     """
 
     name: str
     grid: bytes
     rows: Sequence[Row]
     about: str
+    made_from: str
 
 
 def write_compare_page(
@@ -58,6 +60,13 @@ def write_compare_page(
         "</figcaption></figure>"
         for entry in entries
     )
+    origins: dict[str, list[str]] = {}
+    for entry in entries:
+        origins.setdefault(entry.made_from, []).append(entry.name)
+    made_from = "".join(
+        f"<li>{html.escape(', '.join(names) if len(origins) > 1 else 'all')}: {html.escape(text)}"
+        for text, names in origins.items()
+    )
     cells = "".join(f"<tr>{''.join(row)}" for row in table)
     titles = "".join(f"<th>{html.escape(title)}" for title in head)
     curves = "".join(
@@ -69,7 +78,8 @@ def write_compare_page(
         f"<style>{STYLE}{WIDER}</style><h1>{len(entries)} runs</h1>",
         f"<h2>Samples</h2><div class=runs>{grids}</div>",
         "<h2>Figures</h2><p>Bold: the best, and what the spreads do not tell apart from it. The floor is what real "
-        f"images get in the place of fakes.</p><div class=wide><table><tr>{titles}{cells}</table></div>",
+        f"images get in the place of fakes. Made from:</p><ul>{made_from}</ul>",
+        f"<div class=wide><table><tr>{titles}{cells}</table></div>",
         f"<h2>Curves</h2>{curves}</html>" if curves else "</html>",
     ]
     write_text(path, "\n".join(page))

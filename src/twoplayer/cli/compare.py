@@ -35,7 +35,7 @@ def compare(
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("figure", no_wrap=True, overflow="fold")
     for name in (*found.names, "floor"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", overflow="fold")
     for line in found.lines:
         cells = [
             f"[bold green]{cell_text(cell)} *[/]" if place in line.best else cell_text(cell)

@@ -286,7 +286,8 @@ def page(results: list[tuple[Case, list[Finding]]]) -> str:
     lines = [
         HEAD.format(game=game_checks, pictures=picture_checks),
         f"Of {len(broken)} runs that were made to fail {sum(broken)} are named rightly. Of {len(healthy)} healthy runs "
-        f"{len(healthy) - sum(healthy)} are called ill.\n",
+        f"{len(healthy) - sum(healthy)} are called ill. Rightly: the first finding is one that describes the fault; where "
+        "several do, the table names them all.\n",
         *confusion(results),
         "\nThe runs one by one. Further findings stand behind the first: symptoms, or less sure.\n",
         "| run | what was done to it | the doctor's words | evidence of the first | |",
@@ -316,7 +317,7 @@ def confusion(results: list[tuple[Case, list[Finding]]]) -> list[str]:
 
 def made(case: Case) -> str:
     """What a case was made to show: any of these is right."""
-    return " or ".join(case.right) or HEALTHY
+    return " / ".join(case.right) or HEALTHY
 
 
 if __name__ == "__main__":

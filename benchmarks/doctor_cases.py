@@ -286,8 +286,8 @@ def page(results: list[tuple[Case, list[Finding]]]) -> str:
     lines = [
         HEAD.format(game=game_checks, pictures=picture_checks),
         f"Of {len(broken)} runs that were made to fail {sum(broken)} are named rightly. Of {len(healthy)} healthy runs "
-        f"{len(healthy) - sum(healthy)} are called ill. Rightly: the first finding is one that describes the fault; where "
-        "several do, the table names them all.\n",
+        f"{len(healthy) - sum(healthy)} are called ill. Rightly means: the first finding describes the fault. Where "
+        "several would, the table names them all.\n",
         *confusion(results),
         "\nThe runs one by one. Further findings stand behind the first: symptoms, or less sure.\n",
         "| run | what was done to it | the doctor's words | evidence of the first | |",

@@ -23,6 +23,7 @@ from twoplayer.recipes.schema import DataOptions, Recipe
 from twoplayer.runs.sampling import sample
 from twoplayer.runs.snapshot import SnapshotInfo
 
+LEAST_IMAGES = 2
 HELD_OUT_SHARE = 0.2
 """Of data without splits: what an extractor is checked on."""
 
@@ -63,7 +64,7 @@ class Judge:
             told = self.batches.some(n, place.child("given")).given(takes)
             return sample(generator, info.latents, n, place, told), told.get("labels")
 
-        real = Real(self.real, self.batches, self.n, self.seeds)
+        real = Real(self.real, self.batches, min(self.n, len(self.real)), self.seeds)
         figures: Figures = {} if game is None else game_figures(game, real)
         found, refused = catalogue_figures(draw, self.evaluation)
         figures |= found
@@ -121,7 +122,13 @@ class Judge:
     def evaluation(self) -> Evaluation:
         """Real images as the extractor sees them."""
         train = Pool.of(self.train, self.fitted) if self.real is not self.train else None
-        return Evaluation(self.fitted, Pool.of(self.real, self.fitted), train, self.n, self.seeds)
+        found = Evaluation(self.fitted, Pool.of(self.real, self.fitted), train, self.n, self.seeds)
+        if found.size < LEAST_IMAGES:
+            raise UserError(
+                f"figures need {LEAST_IMAGES} images of each kind, and twice as many real ones for their floor: "
+                f"n={self.n}, and {self.real.name} has {len(self.real):,} in split {self.real.split}"
+            )
+        return found
 
 
 def _splits(options: DataOptions) -> tuple[ImageData, ImageData]:

@@ -73,11 +73,15 @@ def remarks(figures: dict[str, dict[str, Any]]) -> list[str]:
         if "shares" in figure:
             shares = ", ".join(f"{label} {share:.1%}" for label, share in figure["shares"].items())
             lines.append(f"{name}: {shares}")
-        if "copying_z" in figure:
+        if "nearer_to_train" in figure:
+            share, ratio = figure["nearer_to_train"], figure["distance_ratio"]
             lines.append(
-                f"{name}: {figure['nearer_to_train']:.1%} of the fakes nearer to training than to held-out images "
-                f"(fresh images: 50 %), z {figure['copying_z']:.1f} (copies: below -3)"
+                f"{name}: {share['mean']:.1%} +- {share['spread']:.1%} of the fakes nearer to training than to "
+                f"held-out images (held-out images themselves: {share['floor']:.1%}, copies: 100 %); distance "
+                f"{number(ratio['mean'])} of the usual"
             )
+        if figure.get("deviation") is not None:
+            lines.append(f"{name}: standard deviation over subsets {number(figure['deviation'])}")
     if "classifier" in figures:
         errors = figures["classifier"]
         lines.append(f"classifier: {errors['errors']:,} errors in {errors['n_real']:,} ({errors['error']:.2%})")

@@ -52,6 +52,9 @@ class Extractor(Component):
     of_data: ClassVar[bool]
     """Whether its weights come from the data: then it is trained on it and named after it."""
 
+    is_kept: ClassVar[bool] = True
+    """Whether its weights are kept after they were made; not for one that has them in a file of its own."""
+
     @abstractmethod
     def build(self, image_shape: ImageShape, num_classes: int) -> ExtractorNetwork:
         """The network, with weights that are always the same until it is fitted."""

@@ -246,6 +246,9 @@ class Metric(Component):
     of_fakes_only: ClassVar[bool] = False
     """Whether no real image is looked at. Then `measure` gets any `Observed` for them, an empty one too."""
 
+    of_classes: ClassVar[bool] = False
+    """Whether probabilities have to be those of the data's own classes."""
+
     @property
     @abstractmethod
     def needs(self) -> tuple[View, ...]:

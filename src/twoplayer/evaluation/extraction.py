@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
@@ -28,10 +29,13 @@ from twoplayer.data.source import open_source
 from twoplayer.extractors.cnn import ClassifierCnn, RandomCnn
 from twoplayer.runs.files import write_atomically, write_json
 
-VERSION = 1
+VERSION = 2
 """Of what is kept; raised when the way it is made changes."""
 
 AUTO = "auto"
+CLASSIFIER = "classifier-cnn"
+
+WEIGHTS, FACTS = "weights.safetensors", "facts.json"
 
 discover("twoplayer.extractors")
 
@@ -68,9 +72,9 @@ def choose(name: str, data: ImageData) -> Extractor:
     Raises:
         UserError: there is no such extractor.
     """
-    if name == AUTO:
-        if data.labels is None or len(data.class_names) < 2:
-            return RandomCnn()
+    if name == AUTO and (data.labels is None or len(data.class_names) < 2):
+        return RandomCnn()
+    if name in (AUTO, CLASSIFIER):
         return ClassifierCnn(least_accuracy=open_source(data.source).least_accuracy)
     known: dict[str, type[Extractor]] = components(Extractor)  # type: ignore[type-abstract]
     if name not in known:
@@ -91,34 +95,54 @@ def fitted(extractor: Extractor, train: ImageData, held_out: ImageData) -> Fitte
         UserError: it cannot learn from them or did not learn enough.
     """
     facts: dict[str, Any] = {"extractor": extractor.name, "settings": extractor.model_dump(mode="json")}
-    if extractor.of_data:
-        network, learned = _fit(extractor, train, held_out)
-        facts |= learned
-    else:
-        network = extractor.build(train.shape, len(train.class_names))
-    facts["weights_sha256"] = weights_hash(network)
+    network, learned = _kept(extractor, train, held_out)
+    facts |= learned | {"weights_sha256": weights_hash(network)}
     return Fitted(f"{train.title}-{extractor.label}" if extractor.of_data else extractor.label, network, facts)
 
 
-def _fit(extractor: Extractor, train: ImageData, held_out: ImageData) -> tuple[ExtractorNetwork, dict[str, Any]]:
-    """The network, fitted now or in an earlier call, and the facts that came of it."""
-    key = [VERSION, extractor.model_dump(mode="json"), train.fingerprint, held_out.fingerprint]
-    folder = cache_folder() / "extractors" / _digest(key)
-    weights, notes = folder / "weights.safetensors", folder / "facts.json"
+def _kept(extractor: Extractor, train: ImageData, held_out: ImageData) -> tuple[ExtractorNetwork, dict[str, Any]]:
+    """The network with the weights that are kept, made now or in an earlier call, and the facts that came of it.
+
+    One process makes them while others wait, so that all have the same.
+    """
     network = extractor.build(train.shape, len(train.class_names))
+    if not extractor.is_kept:
+        return network, {}
+    data = [train.fingerprint, held_out.fingerprint] if extractor.of_data else [train.shape]
+    folder = cache_folder() / "extractors" / _digest([VERSION, extractor.model_dump(mode="json"), *data])
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / "lock"):
+        found = _read(folder, network)
+        if found is None:
+            network, facts = _made(extractor, train, held_out)
+            weights = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+            write_atomically(folder / WEIGHTS, save(weights))
+            write_json(folder / FACTS, facts)
+            found = facts
+    return network, found
+
+
+def _read(folder: Path, network: ExtractorNetwork) -> dict[str, Any] | None:
+    """Load what is kept into the network; None where nothing is, or a damaged file."""
     try:
-        facts: dict[str, Any] = json.loads(notes.read_text(encoding="utf-8"))
-        network.load_state_dict(load_file(weights))
-        return network, facts
-    except (OSError, ValueError, RuntimeError, SafetensorError):  # never fitted, or a damaged file
-        network = extractor.build(train.shape, len(train.class_names))
+        facts: dict[str, Any] = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+        network.load_state_dict(load_file(folder / WEIGHTS))
+        return facts
+    except (OSError, ValueError, RuntimeError, SafetensorError):
+        return None
+
+
+def _made(extractor: Extractor, train: ImageData, held_out: ImageData) -> tuple[ExtractorNetwork, dict[str, Any]]:
+    """A new network, fitted on one thread: sums of several have other last digits, and the weights would too."""
+    network = extractor.build(train.shape, len(train.class_names))
+    threads = torch.get_num_threads()
     with torch.random.fork_rng(devices=[]):
         Stream(0).child("extractor").seed_torch()
-        facts = extractor.fit(network, _images(train), _images(held_out), Stream(0).child("extractor"))
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(weights, save({name: tensor.contiguous() for name, tensor in network.state_dict().items()}))
-    write_json(notes, facts)
-    return network, facts
+        torch.set_num_threads(1)
+        try:
+            return network, extractor.fit(network, _images(train), _images(held_out), Stream(0).child("extractor"))
+        finally:
+            torch.set_num_threads(threads)
 
 
 def observe_real(extractor: Fitted, data: ImageData) -> Observed:
@@ -131,7 +155,7 @@ def observe_real(extractor: Fitted, data: ImageData) -> Observed:
         seen = extractor.network.observe(data.images)
         place.parent.mkdir(parents=True, exist_ok=True)
         views = {"features": seen.features, "probabilities": seen.probabilities}
-        write_atomically(place, save({name: tensor for name, tensor in views.items() if tensor is not None}))
+        write_atomically(place, save({name: rows.contiguous() for name, rows in views.items() if rows is not None}))
     return Observed(data.images, seen.features, seen.probabilities, data.labels)
 
 

@@ -68,19 +68,25 @@ class Evaluation:
 
     @property
     def size(self) -> int:
-        """Images of each kind in a figure; real ones are needed twice, for the figure and for its floor."""
-        count = len(self.real.data)
-        return min(self.n, count if self.train else count // 2)
+        """Images of each kind in a figure; for its floor there have to be twice as many real ones in one set."""
+        held_out = len(self.real.data)
+        halves = max(held_out, 0 if self.train is None else len(self.train.data)) // 2
+        return min(self.n, held_out, halves)
 
-    def real_pair(self, place: Stream) -> tuple[Observed, Observed]:
-        """Disjoint real images, as many of each: those that fakes are compared with, and those that take their place
-        for the floor. The second come from the training images where there are not enough others."""
-        n, pool = self.size, self.real.seen
+    @property
+    def floor_pool(self) -> Pool:
+        """Where the floor's two halves come from: the same images, or those of training where there are too few."""
+        return self.real if self.train is None or 2 * self.size <= len(self.real.data) else self.train
+
+    def compared_with(self, place: Stream) -> Observed:
+        """The real images that fakes are compared with."""
+        return self.real.seen[place.child("halves").permutation(len(self.real.seen))[: self.size]]
+
+    def floor_pair(self, place: Stream) -> tuple[Observed, Observed]:
+        """Disjoint real images of one distribution, as many of each: the second take the place of fakes."""
+        pool, n = self.floor_pool.seen, self.size
         order = place.child("halves").permutation(len(pool))
-        if self.train is None or 2 * n <= len(pool):
-            return pool[order[:n]], pool[order[n : 2 * n]]
-        others = place.child("others").permutation(len(self.train.seen))[:n]
-        return pool[order[:n]], self.train.seen[others]
+        return pool[order[:n]], pool[order[n : 2 * n]]
 
     def fakes(self, draw: Draw, place: Stream) -> Observed:
         """As many fakes, seen in the same way."""
@@ -88,17 +94,22 @@ class Evaluation:
         return replace(self.extractor.network.observe(pixels), pixels=pixels, labels=labels)
 
     @property
+    def names_classes(self) -> bool:
+        """Whether the extractor's classes are those of the data."""
+        named = self.real.seen.probabilities
+        return named is not None and named.shape[1] == len(self.real.data.class_names)
+
+    @property
     def facts(self) -> dict[str, Any]:
         """Where all figures come from."""
         data, n = self.real.data, self.size
-        floor_split = self.train.data.split if self.train and 2 * n > len(data) else data.split
         return {
             "n_real": n,
             "n_fake": n,
             "seeds": self.seeds,
             "data": data.name,
             "split": data.split,
-            "floor_split": floor_split,
+            "floor_split": self.floor_pool.data.split,
             "data_sha256": data.fingerprint,
             "image_shape": list(data.shape),
         }
@@ -111,12 +122,14 @@ def catalogue_figures(draw: Draw, evaluation: Evaluation) -> tuple[Figures, list
     refused: dict[str, None] = {}
     for seed in range(evaluation.seeds):
         place = Stream(seed).child("evaluate")
-        real, other = evaluation.real_pair(place)
-        fake = evaluation.fakes(draw, place)
+        real, fake = evaluation.compared_with(place), evaluation.fakes(draw, place)
+        half, other = evaluation.floor_pair(place)
         for metric in _metrics():
+            if metric.of_classes and not evaluation.names_classes:
+                continue
             if all(fake.has(view) and other.has(view) for view in metric.needs):
                 try:
-                    found = metric.measure(real, fake, place), metric.measure(real, other, place)
+                    found = metric.measure(real, fake, place), metric.measure(half, other, place)
                     values.setdefault(metric, []).append(found)
                 except UserError as error:
                     refused[str(error)] = None
@@ -126,7 +139,7 @@ def catalogue_figures(draw: Draw, evaluation: Evaluation) -> tuple[Figures, list
     for metric, found_by_seed in values.items():
         figures |= _summed_up(metric, found_by_seed, evaluation)
     names = evaluation.real.data.class_names
-    if shares and len(shares[0][0]) == len(names):
+    if shares and evaluation.names_classes:
         figures[evaluation.extractor.figure("class-shares")] = _shares_figure(shares, names, evaluation)
     return figures, list(refused)
 
@@ -146,7 +159,7 @@ def _summed_up(metric: Metric, found: list[tuple[Values, Values]], evaluation: E
         figure |= {"floor": _mean(floors), "floor_spread": _spread(floors), "better": better}
         for deviation, of in metric.deviations.items():
             if of == key:
-                figure["deviation"] = fmean(fake[deviation] for fake, _ in found)
+                figure["deviation"] = _mean([_finite(fake[deviation]) for fake, _ in found])
         figure |= {"metric": metric.model_dump(mode="json")} | evaluation.facts
         name = evaluation.extractor.figure(key) if extracted else key
         if extracted:
@@ -167,33 +180,40 @@ def _shares_figure(
 
 
 def memorization_figure(draw: Draw, evaluation: Evaluation) -> dict[str, Any]:
-    """Whether fakes are copies of training images; needs images that the generator did not learn from."""
+    """Whether fakes are copies of training images; needs images that the generator did not learn from.
+
+    Half of the held-out images say what is near, and the other half, in the place of fakes, makes the floor: that of
+    images which nobody copied, whatever tells the two splits apart.
+    """
     assert evaluation.train is not None, "memorization needs training images beside the held-out ones"
-    place = Stream(0).child("evaluate", "memorization")
-    n = min(MEMORIZATION_IMAGES, len(evaluation.real.seen))
-    held_out = evaluation.real.seen[place.child("held-out").permutation(len(evaluation.real.seen))[:n]]
-    pixels, _ = draw(n, place.child("fakes"))
-    fakes = evaluation.extractor.network.observe(pixels)
-    sets = (evaluation.train.seen, held_out, fakes)
-    found = memorization(*(images.see("features") for images in sets))
+    pool, train = evaluation.real.seen, evaluation.train.seen.see("features")
+    n = min(MEMORIZATION_IMAGES, len(pool) // 2)
+    found, floors = [], []
+    for seed in range(evaluation.seeds):
+        place = Stream(seed).child("evaluate", "memorization")
+        order = place.child("held-out").permutation(len(pool))
+        near, fresh = (pool[rows].see("features") for rows in (order[:n], order[n : 2 * n]))
+        pixels, _ = draw(n, place.child("fakes"))
+        found.append(memorization(train, near, evaluation.extractor.network.observe(pixels).see("features")))
+        floors.append(memorization(train, near, fresh))
+    figure: dict[str, Any] = {}
+    for name in ("nearer_to_train", "distance_ratio", "copying_z"):
+        values, floor = ([_finite(getattr(one, name)) for one in side] for side in (found, floors))
+        figure[name] = {"mean": _mean(values), "spread": _spread(values)}
+        figure[name] |= {"floor": _mean(floor), "floor_spread": _spread(floor)}
     extractor = {"id": evaluation.extractor.name or "inception"} | evaluation.extractor.facts
-    return (
-        {
-            "nearer_to_train": found.nearer_to_train,
-            "distance_ratio": _finite(found.distance_ratio),
-            "copying_z": found.copying_z,
-            "extractor": extractor,
-        }
-        | evaluation.facts
-        | {"n_train": len(evaluation.train.seen), "n_real": n, "n_fake": n}
-    )
+    figure["extractor"] = extractor
+    return figure | evaluation.facts | {"n_train": len(train), "n_real": n, "n_fake": n}
 
 
 def provenance(figures: Figures) -> list[str]:
     """What the figures were made from, as lines for a person."""
     distance = figures["sliced-wasserstein"]
     n, split = distance["n_fake"], distance["split"]
-    lines = [f"data       {distance['data']}, {split} split: {n:,} fakes, {n:,} real images, {distance['seeds']} times"]
+    lines = [
+        f"data       {distance['data']}, {split} split: {n:,} fakes, {n:,} real images, {distance['seeds']} times; "
+        f"floor: disjoint real images of the {distance['floor_split']} split"
+    ]
     extracted = [figure["extractor"] for figure in figures.values() if "extractor" in figure]
     if extracted:
         facts = extracted[0]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from statistics import fmean, pstdev
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from twoplayer.core.errors import UserError
@@ -56,5 +57,7 @@ def _accuracy(pixels: Tensor, labels: Tensor, held_out: ImageData, place: Stream
     classes = len(held_out.class_names)
     network = CLASSIFIER.build(held_out.shape, classes)
     tested = Images(held_out.images, held_out.labels, classes)
-    CLASSIFIER.fit(network, Images(pixels, labels, classes), tested, place)
+    with torch.random.fork_rng(devices=[]):
+        place.seed_torch()
+        CLASSIFIER.fit(network, Images(pixels, labels, classes), tested, place)
     return accuracy_of(network, tested)

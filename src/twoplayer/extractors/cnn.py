@@ -138,6 +138,8 @@ class ClassifierCnn(_Cnn):
     def fit(self, network: ExtractorNetwork, train: Images, held_out: Images, stream: Stream) -> dict[str, Any]:
         assert isinstance(network, CnnNetwork)
         assert train.labels is not None, "only labeled data builds this network"
+        if not len(held_out):
+            raise UserError(f"{self.name} needs images to be checked on; use the extractor random-cnn")
         steps = math.ceil(1000.0 * self.thousand_images / BATCH)
         optimizer = torch.optim.Adam(network.parameters(), self.learning_rate)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.learning_rate, total_steps=steps)

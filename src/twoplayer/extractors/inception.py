@@ -56,9 +56,13 @@ class Inception(Extractor):
     name: Literal["inception"] = "inception"
     label: ClassVar[str] = ""
     of_data: ClassVar[bool] = False
+    is_kept: ClassVar[bool] = False
 
     def build(self, image_shape: ImageShape, num_classes: int) -> ExtractorNetwork:
-        return InceptionNetwork(_torch_fidelity(verified_weights()).eval())
+        make = _torch_fidelity()  # before a file is downloaded for it
+        views = ["2048", "logits_unbiased"]
+        network = make("inception-v3-compat", views, feature_extractor_weights_path=str(verified_weights()))
+        return InceptionNetwork(network.eval())
 
 
 def weights_place() -> Path:
@@ -96,7 +100,8 @@ def verified_weights(
     return place
 
 
-def _torch_fidelity(weights: Path) -> nn.Module:
+def _torch_fidelity() -> Callable[..., nn.Module]:
+    """torch-fidelity's class of the network."""
     try:
         from torch_fidelity.feature_extractor_inceptionv3 import (  # type: ignore[import-not-found,unused-ignore]
             FeatureExtractorInceptionV3,
@@ -106,7 +111,5 @@ def _torch_fidelity(weights: Path) -> nn.Module:
             f"the extractor inception needs torch-fidelity ({error}): pip install 'twoplayer[inception]', or use the "
             "extractor auto"
         ) from error
-    network: nn.Module = FeatureExtractorInceptionV3(
-        "inception-v3-compat", ["2048", "logits_unbiased"], feature_extractor_weights_path=str(weights)
-    )
-    return network
+    made: Callable[..., nn.Module] = FeatureExtractorInceptionV3
+    return made

@@ -24,6 +24,7 @@ class ClassAgreement(SummedMetric):
     needs: ClassVar[tuple[View, ...]] = ("probabilities", "labels")
     better: ClassVar[dict[str, Better]] = {"class-agreement": "higher"}
     of_fakes_only: ClassVar[bool] = True
+    of_classes: ClassVar[bool] = True
 
     def start(self) -> Measurement:
         return _Hits(self)

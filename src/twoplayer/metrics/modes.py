@@ -31,6 +31,7 @@ class Modes(SummedMetric):
     name: Literal["modes"] = "modes"
     needs: ClassVar[tuple[View, ...]] = ("probabilities",)
     better: ClassVar[dict[str, Better]] = {"modes": "higher", "modes-kl": "lower"}
+    of_classes: ClassVar[bool] = True
 
     def start(self) -> Measurement:
         return _Counts(self)

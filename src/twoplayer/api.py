@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-from twoplayer.core.errors import UserError
+from twoplayer.core.errors import TrainingStopped, UserError
 from twoplayer.core.stop import StopRequest
 from twoplayer.data.images import ImageData
 from twoplayer.data.source import open_source
@@ -75,6 +76,8 @@ def train(
         chosen = choose_device(device)
         with explaining_memory(resolved):
             loaded = load_data(resolved.data)
+            if resume and folder is not None and folder.of_seeds() and resolved.seeds < len(folder.of_seeds()):
+                raise UserError(f"{folder.path} holds runs of {len(folder.of_seeds())} seeds; seeds only grows")
             if resolved.seeds > 1:
                 folder = _run_seeds(folder, resolved, loaded, chosen, stop, quiet=quiet)
             else:
@@ -88,6 +91,8 @@ def _run_seeds(
 ) -> RunFolder:
     """One run after the other in seed-0, seed-1, ...; those that are there go on. Returns the first one's folder."""
     together = folder or claim_next_run(Path("runs"), recipe.name)
+    if (together.path / "metrics.jsonl").exists():
+        raise UserError(f"{together.path} is a run with one seed; train several in another folder")
     together.path.mkdir(parents=True, exist_ok=True)
     write_text(together.config, to_yaml(recipe))
     seeds = range(recipe.seed, recipe.seed + recipe.seeds)
@@ -95,7 +100,11 @@ def _run_seeds(
     for seed in seeds:
         place = together.of_seed(seed)
         own = recipe.model_copy(update={"seeds": 1, "seed": seed})
-        run(place, own, data, device, stop, resume=place.exists(), quiet=quiet)
+        try:
+            run(place, own, data, device, stop, resume=place.exists(), quiet=quiet)
+        except TrainingStopped as stopped:
+            how = f"twoplayer train --resume --out {shlex.quote(str(together.path))}"
+            raise TrainingStopped(f"stopped with seed {seed}; go on with: {how}") from stopped
     return together.of_seed(seeds[0])
 
 

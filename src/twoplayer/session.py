@@ -111,6 +111,7 @@ def _run(
         else:
             folder.require_free()
         folder.prepare(to_yaml(recipe))
+        folder.failure.unlink(missing_ok=True)
         write_json(folder.environment, _describe(state, data, device))
         with progress(schedule.steps, state.step, quiet) as shown:
             recorder = recorder_of(folder, recipe, data, batches, schedule, shown)
@@ -129,7 +130,8 @@ def _play(
         recorder.publish(state)
     try:
         train_loop(state, recipe, batches, schedule, recorder, stop)
-    except Diverged:
+    except Diverged as error:
+        write_json(recorder.folder.failure, {"step": error.step, "words": str(error)})
         write_report(recorder.folder, doctor_notes(recorder.folder, recipe))
         raise
     except TrainingStopped as stopped:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from twoplayer.core.errors import UserError
 from twoplayer.core.protocols import Bounded, Supervised
 from twoplayer.core.rng import Stream
-from twoplayer.evaluation.doctor import diagnose
+from twoplayer.evaluation.doctor import Diagnosis
 from twoplayer.evaluation.extraction import AUTO
 from twoplayer.evaluation.features import LabelProbe, held_out, label_probe
 from twoplayer.evaluation.figures import Figures, series
@@ -34,6 +34,7 @@ from twoplayer.runs.snapshot import SnapshotInfo, read_classifier, read_snapshot
 from twoplayer.session import restore
 from twoplayer.training.checkpoint import DamagedCheckpoint, read_checkpoint, read_newest
 from twoplayer.training.state import TrainingState, new_state
+from twoplayer.watching import diagnosis
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -246,10 +247,13 @@ class Run:
         if every:
             figures["series"] = series({step: Run(self.path, step)._figures(judge) for step in self.steps})
         if not self.recipe.levels:
-            found = diagnose(self.metrics, figures, generator_fools=self.recipe.objective.generator_fools)
-            figures["doctor"] = {"findings": [asdict(finding) for finding in found]}
+            figures["doctor"] = asdict(self.diagnose(figures))
         write_json(self.folder.evaluation, figures)
         return figures
+
+    def diagnose(self, figures: Figures | None = None) -> Diagnosis:
+        """What the doctor says of the training; `figures` of `evaluate` let it name missing classes."""
+        return diagnosis(self.folder, self.recipe, figures)
 
     @property
     def steps(self) -> list[int]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from torch import nn
 
@@ -12,13 +14,13 @@ from twoplayer.data.batches import Batches
 from twoplayer.data.images import ImageData
 from twoplayer.evaluation import doctor, vitals
 from twoplayer.evaluation.classifier import classifier_probe
-from twoplayer.evaluation.findings import LEAST_ROWS
+from twoplayer.evaluation.doctor import Diagnosis
 from twoplayer.evaluation.probe import sliced_wasserstein_probe
 from twoplayer.loading import held_out_data
 from twoplayer.recipes.schema import Recipe
 from twoplayer.runs.folder import RunFolder
 from twoplayer.runs.log import read_rows
-from twoplayer.runs.report import Note
+from twoplayer.runs.report import Note, Notes
 from twoplayer.runs.sampling import in_turn
 from twoplayer.runs.snapshot import SnapshotInfo
 from twoplayer.training.loop import Schedule
@@ -56,18 +58,24 @@ def recorder_of(
         given=given,
         titles=data.class_names[:n] if by_class else (),
         vitals=_vitals(recipe, batches),
-        doctor=doctor.remarks(generator_fools=recipe.objective.generator_fools),
+        doctor=doctor.remarks(recipe),
         classifier_error=_classifier_error(recipe) if isinstance(recipe.objective, Supervised) else None,
     )
 
 
-def doctor_notes(folder: RunFolder, recipe: Recipe) -> list[Note] | None:
-    """What the doctor says of a run, for its report; None when the log is too short."""
-    rows = read_rows(folder.metrics)
-    if len(rows) < LEAST_ROWS:
-        return None
-    found = doctor.diagnose(rows, generator_fools=recipe.objective.generator_fools)
-    return [Note(f"{each.name} since step {each.since:,}", each.evidence, each.remedies) for each in found]
+def diagnosis(folder: RunFolder, recipe: Recipe, figures: Mapping[str, Any] | None = None) -> Diagnosis:
+    """What the doctor says of the run in a folder; `figures` are those of `twoplayer evaluate`."""
+    failure = json.loads(folder.failure.read_text(encoding="utf-8")) if folder.failure.exists() else None
+    return doctor.diagnose(read_rows(folder.metrics), recipe, figures, failure)
+
+
+def doctor_notes(folder: RunFolder, recipe: Recipe) -> Notes:
+    """The same for a run's report."""
+    said = diagnosis(folder, recipe)
+    found = tuple(
+        Note(f"{each.name} since step {each.since:,}", each.evidence, each.remedies) for each in said.findings
+    )
+    return Notes(said.words, found, said.not_examined)
 
 
 def _vitals(recipe: Recipe, batches: Batches) -> vitals.Probe:

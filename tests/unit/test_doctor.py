@@ -18,15 +18,18 @@ from twoplayer.data.batches import Batches
 from twoplayer.data.images import ImageData
 from twoplayer.evaluation import vitals
 from twoplayer.evaluation.doctor import diagnose, remarks
-from twoplayer.evaluation.findings import LEAST_ROWS
+from twoplayer.evaluation.findings import LEAST_ROWS, Finding
+from twoplayer.evaluation.remedies import REMEDIES, prescribed
 from twoplayer.latents.normal import NormalLatents
-from twoplayer.recipes.load import parse_overrides
+from twoplayer.recipes.load import check, load_recipe, merge, parse_overrides, recipe_names
 
-Course = float | Callable[[float], float]
+RECIPE = load_recipe("digits")
+
+Course = float | None | Callable[[float], float]
 """A figure over a training: always the same, or from a place in [0, 1] to the value there."""
 
 
-def at(course: Course, place: float) -> float:
+def at(course: Course, place: float) -> float | None:
     """The figure at a place of the training."""
     return course(place) if callable(course) else course
 
@@ -76,21 +79,61 @@ def log(changes: dict[str, Course] | None = None, lines: int = 100) -> list[dict
     return rows
 
 
+def named(rows: list[dict[str, Any]], figures: dict[str, Any] | None = None) -> tuple[Finding, ...]:
+    """What the doctor finds in a run of `digits`."""
+    return diagnose(rows, RECIPE, figures).findings
+
+
 def test_a_healthy_log_is_called_healthy() -> None:
-    assert diagnose(log()) == []
+    said = diagnose(log(), RECIPE)
+    assert said.findings == ()
+    assert said.not_examined == ()
+    assert said.words == "healthy, as far as can be seen"
+
+
+def test_what_was_not_examined_is_said() -> None:
+    assert "8" in diagnose(log(lines=3), RECIPE).not_examined[0]
+    unseen = diagnose(log({vitals.NEARNESS: None}), RECIPE)
+    assert unseen.not_examined == ("memorization, overfitting of D (no held-out images)",)
+    hinge = load_recipe("digits", parse_overrides(["objective={name: hinge}"]))
+    assert "no scores" in diagnose(log(), hinge).not_examined[0]
+
+
+def test_a_training_that_diverged_is_said_to_have_however_short() -> None:
+    said = diagnose(log(lines=3), RECIPE, failure={"step": 38, "words": "loss is NaN"})
+    assert [(found.name, found.since, found.evidence) for found in said.findings] == [("divergence", 38, "loss is NaN")]
+    assert len(said.findings[0].remedies) >= 2
+
+
+def test_who_dominates_does_not_matter_to_a_generator_that_matches_features() -> None:
+    matching = load_recipe("digits", parse_overrides(["objective={name: feature-matching}"]))
+    rows = log(FAULTS["discriminator dominates"])
+    assert diagnose(rows, matching).findings == ()
+    assert len(named(rows)) == 1
+
+
+@pytest.mark.parametrize("recipe", recipe_names())
+def test_every_remedy_that_is_shown_can_be_pasted_and_changes_something(recipe: str) -> None:
+    own = load_recipe(recipe)
+    shown = [line for name in REMEDIES for line in prescribed((name,), own)]
+    assert len(shown) >= 5
+    for line in shown:
+        words = shlex.split(line, comments=True)
+        assert check(merge(own.model_dump(mode="json"), parse_overrides(words))) != own
+        assert "#" in line
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_is_named_since_it_began_with_numbers_and_something_to_try(fault: str) -> None:
-    (found,) = diagnose(log(FAULTS[fault]))
+    (found,) = named(log(FAULTS[fault]))
     assert found.name == fault
     assert 380 <= found.since <= 560, "it began in the middle of 1,000 steps"
     assert 0.5 <= found.sure <= 1.0
     assert any(character.isdigit() for character in found.evidence)
     assert 1 <= len(found.remedies) <= 3
     for remedy in found.remedies:
-        words = shlex.split(remedy.split("  (")[0])
-        assert parse_overrides(tuple(words)), "it can be pasted"
+        words = shlex.split(remedy, comments=True)
+        assert check(merge(RECIPE.model_dump(mode="json"), parse_overrides(words))) != RECIPE, "it can be pasted"
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -99,7 +142,7 @@ def test_a_fault_that_went_away_is_not_named(fault: str) -> None:
         return lambda t: at(course, 1.0 if t < 0.2 else 0.0)
 
     changes = {key: early(course) for key, course in FAULTS[fault].items()}
-    assert fault not in {found.name for found in diagnose(log(changes))}
+    assert fault not in {found.name for found in named(log(changes))}
 
 
 def test_an_unbounded_discriminator_that_drifts() -> None:
@@ -109,24 +152,24 @@ def test_an_unbounded_discriminator_that_drifts() -> None:
         made = log({"loss/real": lambda t: -at(level, t) - 1.0, "loss/fake": lambda t: at(level, t) - 1.0})
         return [row | unscored for row in made]
 
-    assert diagnose(rows(3.0)) == []
-    (found,) = diagnose(rows(lambda t: 5000.0 * t**3))
+    assert named(rows(3.0)) == ()
+    (found,) = named(rows(lambda t: 5000.0 * t**3))
     assert found.name == "drift of an unbounded discriminator"
-    assert diagnose(rows(500.0)) == [], "a level that stays is none of its business"
+    assert named(rows(500.0)) == (), "a level that stays is none of its business"
 
 
 def test_causes_stand_before_symptoms() -> None:
-    found = diagnose(log(FAULTS["mode collapse, total"] | FAULTS["generator dominates"]))
+    found = named(log(FAULTS["mode collapse, total"] | FAULTS["generator dominates"]))
     assert [one.name for one in found] == ["generator dominates", "mode collapse, total"]
 
 
 def test_too_short_a_log_is_not_judged() -> None:
-    assert diagnose(log(FAULTS["divergence"], lines=LEAST_ROWS - 1)) == []
-    assert diagnose([]) == []
+    assert named(log(FAULTS["divergence"], lines=LEAST_ROWS - 1)) == ()
+    assert named([]) == ()
 
 
 def test_remarks_are_made_once() -> None:
-    said = remarks()
+    said = remarks(RECIPE)
     whole = log(FAULTS["discriminator dominates"])
     assert said(whole[:50]) == []
     (line,) = said(whole)
@@ -177,20 +220,23 @@ def test_vital_signs() -> None:
 
 
 def test_varied_fakes_that_are_near_nothing_and_stay_so() -> None:
-    (found,) = diagnose(log(HEALTHY | {vitals.COVERAGE: 0.03}))
+    (found,) = named(log(HEALTHY | {vitals.COVERAGE: 0.03}))
     assert found.name == "fakes unlike real images"
     assert "only 3% of the real images" in found.evidence
-    assert diagnose(log(HEALTHY | {vitals.COVERAGE: lambda t: 0.09 * t**2})) == [], "it is getting better"
+    assert named(log(HEALTHY | {vitals.COVERAGE: lambda t: 0.09 * t**2})) == (), "it is getting better"
 
 
 def test_missing_classes_are_named() -> None:
     real = dict.fromkeys("0123456789", 0.1)
-    found = {"class-shares_x": {"shares": real | {"3": 0.0, "7": 0.005, "0": 0.195}, "real_shares": real}}
-    (alone,) = diagnose(log(HEALTHY), found)
+    shares = {"n_fake": 500, "seeds": 2, "real_shares": real}
+    found = {"class-shares_x": shares | {"shares": real | {"3": 0.0, "7": 0.005, "0": 0.195}}}
+    (alone,) = named(log(HEALTHY), found)
     assert alone.name == "mode collapse, partial"
     assert "hardly any fake shows 3, 7 (2 of 10 classes)" in alone.evidence
-    (known,) = diagnose(log(HEALTHY | {vitals.DIVERSITY: 0.3}), found)
+    (known,) = named(log(HEALTHY | {vitals.DIVERSITY: 0.3}), found)
     assert known.name == "mode collapse, partial"
     assert "fakes differ 0.30 times" in known.evidence
     assert "shows 3, 7" in known.evidence
-    assert diagnose(log(HEALTHY), {"class-shares_x": {"shares": real, "real_shares": real}}) == []
+    assert named(log(HEALTHY), {"class-shares_x": shares | {"shares": real}}) == ()
+    few = {name: figure | {"n_fake": 50} for name, figure in found.items()}
+    assert named(log(HEALTHY), few) == (), "ten fakes of each class may miss one by chance"

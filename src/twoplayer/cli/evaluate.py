@@ -85,10 +85,20 @@ def remarks(figures: dict[str, dict[str, Any]]) -> list[str]:
     if "classifier" in figures:
         errors = figures["classifier"]
         lines.append(f"classifier: {errors['errors']:,} errors in {errors['n_real']:,} ({errors['error']:.2%})")
-    for finding in figures.get("doctor", {}).get("findings", []):
+    if "doctor" in figures:
+        lines += diagnosis(figures["doctor"])
+    return lines + [f"note: {text}" for text in figures["sliced-wasserstein"].get("warnings", [])]
+
+
+def diagnosis(said: dict[str, Any]) -> list[str]:
+    """What the doctor says, as lines for a person."""
+    lines = [] if said["findings"] else ["doctor: healthy, as far as can be seen"]
+    for finding in said["findings"]:
         lines.append(f"doctor: {finding['name']} since step {finding['since']:,}: {finding['evidence']}; worth a try:")
         lines += [f"    {remedy}" for remedy in finding["remedies"]]
-    return lines + [f"note: {text}" for text in figures["sliced-wasserstein"].get("warnings", [])]
+    if said["not_examined"]:
+        lines.append(f"doctor: not examined: {'; '.join(said['not_examined'])}")
+    return lines
 
 
 def number(value: float | None) -> str:

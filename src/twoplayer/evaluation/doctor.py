@@ -10,10 +10,14 @@ are our own, set on runs that were made to fail; docs/doctor.md shows how well t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
-from twoplayer.evaluation import game_checks, picture_checks
-from twoplayer.evaluation.findings import LEAST_ROWS, Finding, Rows
+from twoplayer.core.protocols import Probabilistic
+from twoplayer.evaluation import game_checks, picture_checks, vitals
+from twoplayer.evaluation.findings import LEAST_ROWS, Finding, Rows, course
+from twoplayer.evaluation.remedies import prescribed
+from twoplayer.recipes.schema import Recipe
 
 DOMINANCE = (game_checks.discriminator_dominates, game_checks.generator_dominates)
 OTHERS: tuple[Callable[[Rows], Finding | None], ...] = (
@@ -28,35 +32,76 @@ OTHERS: tuple[Callable[[Rows], Finding | None], ...] = (
 )
 """Of two that are equally sure the one nearer to the cause comes first."""
 
-NO_FIGURES: Mapping[str, Any] = {}
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What the doctor says.
+
+    Attributes:
+        findings: what goes wrong, causes before symptoms and the surest first; none for a healthy run.
+        not_examined: what could not be looked at, and why.
+    """
+
+    findings: tuple[Finding, ...]
+    not_examined: tuple[str, ...]
+
+    @property
+    def words(self) -> str:
+        """The verdict in a few words."""
+        return ", ".join(finding.name for finding in self.findings) or "healthy, as far as can be seen"
 
 
-def diagnose(rows: Rows, figures: Mapping[str, Any] = NO_FIGURES, *, generator_fools: bool = True) -> list[Finding]:
-    """What goes wrong at the end of a log, causes before symptoms and the surest first; empty when nothing does.
+def diagnose(
+    rows: Rows,
+    recipe: Recipe,
+    figures: Mapping[str, Any] | None = None,
+    failure: Mapping[str, Any] | None = None,
+) -> Diagnosis:
+    """What goes wrong at the end of a log.
 
     Args:
         rows: lines of metrics.jsonl.
+        recipe: of the run: what can be looked at, and what can be tried, depends on it.
         figures: of `twoplayer evaluate`, where there are any: they say which classes are missing.
-        generator_fools: as the run's objective says; else it does not matter who dominates.
+        failure: step and words, when the training ended because something became NaN or infinite.
     """
+    fools = recipe.objective.generator_fools and isinstance(recipe.objective, Probabilistic)
+    found: list[Finding] = []
+    if len(rows) >= LEAST_ROWS:
+        checks = DOMINANCE + OTHERS if fools else OTHERS
+        found = [finding for check in checks if (finding := check(rows)) is not None]
+        for figure in (figures or {}).values():
+            if "real_shares" in figure:
+                found = picture_checks.missing_classes(found, figure, int(rows[-1]["step"]))
+    if failure is not None:
+        found = [finding for finding in found if finding.name != game_checks.DIVERGENCE]
+        found.insert(0, game_checks.diverged(int(failure["step"]), str(failure["words"])))
+    found.sort(key=lambda finding: (finding.symptom, -finding.sure))
+    treated = tuple(replace(finding, remedies=prescribed(finding.remedies, recipe)) for finding in found)
+    return Diagnosis(treated, tuple(_not_examined(rows, recipe)))
+
+
+def _not_examined(rows: Rows, recipe: Recipe) -> list[str]:
     if len(rows) < LEAST_ROWS:
-        return []
-    checks = DOMINANCE + OTHERS if generator_fools else OTHERS
-    found = [finding for check in checks if (finding := check(rows)) is not None]
-    for figure in figures.values():
-        if "real_shares" in figure:
-            found = picture_checks.missing_classes(
-                found, figure["shares"], figure["real_shares"], int(rows[-1]["step"])
-            )
-    return sorted(found, key=lambda finding: (finding.symptom, -finding.sure))
+        return [f"anything (the log has {len(rows)} lines; it takes {LEAST_ROWS})"]
+    missing = []
+    if not isinstance(recipe.objective, Probabilistic):
+        missing.append("who dominates, oscillation (this game has no scores)")
+    elif not recipe.objective.generator_fools:
+        missing.append("who dominates (G is not after D's verdict)")
+    if not course(rows, vitals.DIVERSITY):
+        missing.append("pictures (no vital signs in the log)")
+    elif not course(rows, vitals.NEARNESS):
+        missing.append("memorization, overfitting of D (no held-out images)")
+    return missing
 
 
-def remarks(*, generator_fools: bool = True) -> Callable[[Rows], list[str]]:
+def remarks(recipe: Recipe) -> Callable[[Rows], list[str]]:
     """A function from a growing log to lines about what has newly begun to go wrong, or has gone away."""
     known: set[str] = set()
 
     def said(rows: Rows) -> list[str]:
-        found = {finding.name: finding for finding in diagnose(rows, generator_fools=generator_fools)}
+        found = {finding.name: finding for finding in diagnose(rows, recipe).findings}
         lines = [f"doctor: {finding.name}: {finding.evidence}" for name, finding in found.items() if name not in known]
         lines += [f"doctor: no longer {name}" for name in sorted(known - found.keys())]
         known.clear()

@@ -21,7 +21,7 @@ class Finding:
         since: the step from which on the evidence holds.
         evidence: the numbers that show it.
         sure: from 0 to 1.
-        remedies: overrides to try, each with why.
+        remedies: what to try, by name in `remedies.REMEDIES`; from the doctor, overrides for the run's recipe.
         symptom: it may follow from another finding, which then stands before it.
     """
 

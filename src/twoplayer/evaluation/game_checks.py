@@ -22,6 +22,9 @@ DIVERGED = 3.0
 SWINGING = 0.15
 GRADIENT = "gradient/generator"
 
+DIVERGENCE = "divergence"
+DIVERGENCE_REMEDIES = ("slower players", "smooth discriminator", "no momentum")
+
 
 def discriminator_dominates(rows: Rows) -> Finding | None:
     """D is sure of everything: its score near 1, the generator's near 0."""
@@ -36,9 +39,10 @@ def discriminator_dominates(rows: Rows) -> Finding | None:
         f"generator score {median(now):.3f}, discriminator score {on_reals:.3f} (ideal: 0.5 both)",
         sureness(-median(now), -LOST_SCORE, 0.0),
         (
-            "optimizers.discriminator.learning_rate=0.00005  (a fourth of the usual: D learns more slowly)",
-            "objective.real_target=0.9  (one-sided smoothing keeps D from being sure)",
-            '"regularizers=[{name: gradient-penalty, weight: 1.0, target: 0.0}]"  (D stays smooth)',
+            "less of the discriminator",
+            "slower discriminator",
+            "smooth discriminator",
+            "smoothing",
         ),
     )
 
@@ -55,8 +59,8 @@ def generator_dominates(rows: Rows) -> Finding | None:
         f"generator score {median(now):.3f} (ideal: 0.5)",
         sureness(median(now), WON_SCORE, 1.0),
         (
-            "play.discriminator_steps=2  (D gets more updates)",
-            "optimizers.generator.learning_rate=0.00005  (G learns more slowly)",
+            "more of the discriminator",
+            "slower generator",
         ),
     )
 
@@ -76,8 +80,9 @@ def gradient(rows: Rows) -> Finding | None:
             f"the generator's gradient is {now:.2g}, {change:.2g} times that of the beginning",
             1.0 if now < VANISHED else 0.8,
             (
-                "objective.generator_objective=non-saturating  (G gets a gradient when it loses)",
-                "objective.name=wasserstein  (D's slope does not saturate; with a gradient penalty)",
+                "non-saturating",
+                "slower discriminator",
+                "wasserstein",
             ),
         )
     if change > EXPLODED and now > LARGE:
@@ -86,7 +91,7 @@ def gradient(rows: Rows) -> Finding | None:
             since_when(points, lambda value: value > EXPLODED * early / 4),
             f"the generator's gradient is {now:.3g}, {change:.0f} times that of the beginning",
             sureness(math.log(change), math.log(EXPLODED), math.log(100 * EXPLODED)),
-            ("optimizers.generator.learning_rate=0.00005", "optimizers.discriminator.learning_rate=0.00005"),
+            ("slower players", "smooth discriminator"),
         )
     return None
 
@@ -95,6 +100,7 @@ def drift(rows: Rows) -> Finding | None:
     """The level of an unbounded D wanders off: only differences of its answers mean something to the game."""
     if course(rows, "score/generator"):
         return None
+    rows = [row for row in rows if row.get("loss/real") is not None and row.get("loss/fake") is not None]
     real, fake = course(rows, "loss/real"), course(rows, "loss/fake")
     if len(real) < LEAST_ROWS:
         return None
@@ -109,26 +115,29 @@ def drift(rows: Rows) -> Finding | None:
         f"D's answers are around {now:,.0f}; they were around {early:,.0f}",
         sureness(math.log(now), math.log(DRIFTED), math.log(30 * DRIFTED)),
         (
-            '"regularizers=[{name: gradient-penalty, weight: 10.0}]"  (bounds D\'s slope, in training mode)',
-            "optimizers.discriminator.learning_rate=0.00005",
+            "penalty in training mode",
+            "quick statistics",
+            "slower discriminator",
         ),
     )
+
+
+def diverged(step: int, words: str) -> Finding:
+    """The training ended because something became NaN or infinite."""
+    return Finding(DIVERGENCE, step, words, 1.0, DIVERGENCE_REMEDIES)
 
 
 def divergence(rows: Rows) -> Finding | None:
     """D is often sure and often wrong: its loss is far above that of a D that only guesses."""
     points, now = course(rows, "loss/discriminator"), recent(rows, "loss/discriminator")
-    if not course(rows, "score/generator") or median(now) < GUESSING * DIVERGED:
+    if not course(rows, "score/generator") or not now or median(now) < GUESSING * DIVERGED:
         return None
     return Finding(
-        "divergence",
+        DIVERGENCE,
         since_when(points, lambda loss: loss > GUESSING * DIVERGED / 2),
         f"D's loss is {median(now):.3g}; guessing would cost {GUESSING:.2f}",
         sureness(math.log(median(now)), math.log(GUESSING * DIVERGED), math.log(20 * DIVERGED)),
-        (
-            "optimizers.discriminator.learning_rate=0.00005",
-            '"regularizers=[{name: gradient-penalty, weight: 1.0, target: 0.0}]"  (D stays smooth)',
-        ),
+        DIVERGENCE_REMEDIES,
     )
 
 
@@ -147,9 +156,9 @@ def oscillation(rows: Rows) -> Finding | None:
         f"the generator score swings by +-{swing:.2f} around {fmean(values):.2f}",
         sureness(swing, SWINGING, 0.4),
         (
-            "optimizers.generator.beta1=0.0 optimizers.discriminator.beta1=0.0  (no momentum)",
-            "average.half_life_kimg=10.0  (pictures from an average of G's weights)",
-            '"regularizers=[{name: gradient-penalty, weight: 1.0, target: 0.0}]"  (dampens the chase)',
+            "no momentum",
+            "smooth discriminator",
+            "average",
         ),
         symptom=True,
     )

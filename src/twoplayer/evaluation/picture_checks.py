@@ -15,6 +15,9 @@ PARTIAL_COLLAPSE = 0.5
 MISSING = 0.1
 """Of a class's share among real images: below it the class is missing."""
 
+LEAST_EXPECTED = 20.0
+"""Fakes of a class, in fair shares, from which on it is no chance that there are hardly any (below 1 in a million)."""
+
 UNLIKE = 0.1
 """Share of the real images that have a fake near."""
 
@@ -24,11 +27,7 @@ OVERFITTED = 1.0
 """Where held-out images stand for D, from training images (0) to fakes (1)."""
 
 COLLAPSE = "mode collapse"
-COLLAPSE_REMEDIES = (
-    "discriminator.minibatch=discrimination  (D sees how alike fakes are; where the network has it)",
-    "objective.name=feature-matching  (G matches statistics instead of fooling D)",
-    '"regularizers=[{name: gradient-penalty, weight: 1.0, target: 0.0}]"  (no single picture pays)',
-)
+COLLAPSE_REMEDIES = ("minibatch discrimination", "smooth discriminator", "feature matching")
 
 
 def mode_collapse(rows: Rows) -> Finding | None:
@@ -65,25 +64,28 @@ def unlike(rows: Rows) -> Finding | None:
         f"fakes are varied, but only {median(now):.0%} of the real images have a fake near",
         sureness(-median(now), -UNLIKE, 0.0),
         (
-            "optimizers.generator.learning_rate=0.0002  (G takes smaller steps)",
-            '"regularizers=[{name: gradient-penalty, weight: 1.0, target: 0.0}]"  (D shows G a smooth way)',
+            "slower generator",
+            "smooth discriminator",
+            "average",
         ),
         symptom=True,
     )
 
 
-def missing_classes(
-    found: list[Finding], shares: Mapping[str, float], real_shares: Mapping[str, float], step: int
-) -> list[Finding]:
+def missing_classes(found: list[Finding], figure: Mapping[str, Any], step: int) -> list[Finding]:
     """Findings with the classes that hardly any fake shows: said of a collapse that is known, or a finding of its own.
 
     Args:
         found: what the log shows.
-        shares: of the classes among fakes.
-        real_shares: among real images.
+        figure: shares of the classes among fakes and among real images, and how many of each were taken how often.
         step: when the shares were taken.
     """
-    missing = [name for name, real in real_shares.items() if real > 0.0 and shares[name] < MISSING * real]
+    shares, count = figure["shares"], figure["n_fake"] * figure["seeds"]
+    missing = [
+        name
+        for name, real in figure["real_shares"].items()
+        if real * count >= LEAST_EXPECTED and shares[name] < MISSING * real
+    ]
     if not missing:
         return found
     words = f"hardly any fake shows {', '.join(missing)} ({len(missing)} of {len(shares)} classes)"
@@ -106,7 +108,7 @@ def memorization(rows: Rows) -> Finding | None:
         since_when(points, lambda value: value <= COPIED),
         f"the nearest training image is {median(now):.2f} times as far from a fake as from a held-out image",
         sureness(-median(now), -COPIED, 0.0),
-        ("data.split=train  (with more images: few can be learned by heart)", "steps=1000  (stop earlier)"),
+        ("all images", "mirrored images", "dropout", "smooth discriminator"),
     )
 
 
@@ -128,8 +130,10 @@ def overfitting(rows: Rows) -> Finding | None:
         f"held-out real images are {now:.0%} of the way from training images to fakes, as D sees them",
         sureness(now, OVERFITTED, 1.25),
         (
-            "discriminator.dropout=0.5  (where the network has it)",
-            '"regularizers=[{name: gradient-penalty, weight: 1.0, target: 0.0}]"  (D stays smooth between the images)',
+            "all images",
+            "dropout",
+            "smooth discriminator",
+            "mirrored images",
         ),
     )
 

@@ -25,6 +25,7 @@ IMAGES = 256
 TRAIN_IMAGES = 10_000
 """Among which nearest training images are looked for, at most."""
 
+POOL_BLOCK = 1000
 COVERAGE_NEIGHBORS = 5
 
 DIVERSITY = "vitals/diversity"
@@ -63,7 +64,8 @@ def vitals_probe(batches: Batches, held_out: Batches | None, latents: Latents, t
     train = batches.some(IMAGES, place.child("train"))
     other = None if held_out is None else held_out.some(min(IMAGES, len(held_out.images)), place.child("held-out"))
     some = place.child("pool").permutation(len(batches.images))[:TRAIN_IMAGES]
-    pool = to_float(batches.images[some.to(batches.images.device)]).flatten(1).cpu()
+    pool = batches.images[some.to(batches.images.device)].cpu()
+    usual = None if other is None else _usual(other.images.flatten(1).cpu(), pool)
 
     @torch.no_grad()
     def probe(generator: nn.Module, discriminator: nn.Module) -> dict[str, float]:
@@ -73,8 +75,8 @@ def vitals_probe(batches: Batches, held_out: Batches | None, latents: Latents, t
             found = _logits(discriminator, told, train, other, fake)
         fakes, reals = fake.flatten(1).cpu(), train.images.flatten(1).cpu()
         found |= {DIVERSITY: diversity(fakes, reals), COVERAGE: _coverage(fakes, reals)}
-        if other is not None:
-            found[NEARNESS] = nearness(fakes, other.images.flatten(1).cpu(), pool)
+        if usual is not None:
+            found[NEARNESS] = distance_to(pool, fakes) / usual
         return found
 
     return probe
@@ -107,11 +109,13 @@ def _coverage(fakes: Tensor, reals: Tensor) -> float:
     return float((nearest(reals, fakes) <= nearest_within(reals, k)).double().mean())
 
 
-def nearness(fakes: Tensor, held_out: Tensor, train: Tensor) -> float:
-    """Median distance of a fake to the nearest training image, in units of the same for held-out images; 0 for copies.
+def _usual(held_out: Tensor, pool: Tensor) -> float:
+    """What `distance_to` is for images that were not trained on."""
+    return max(distance_to(pool, held_out), 1e-12)
 
-    All are pixels [N, P].
-    """
-    fakes, held_out, train = fakes.double(), held_out.double(), train.double()
-    usual = nearest(held_out, train).sqrt().median()
-    return float(nearest(fakes, train).sqrt().median() / usual.clamp_min(1e-12))
+
+def distance_to(pool: Tensor, images: Tensor) -> float:
+    """Median distance of images [N, P] in [-1, 1] to the nearest of a pool, uint8 [M, C, H, W]; a block at a time."""
+    images = images.double()
+    blocks = [nearest(images, to_float(block, torch.float64).flatten(1)) for block in pool.split(POOL_BLOCK)]
+    return float(torch.stack(blocks).amin(0).sqrt().median())

@@ -62,6 +62,11 @@ class RunFolder:
     def evaluation(self) -> Path:
         return self.path / "evaluation.json"
 
+    @property
+    def failure(self) -> Path:
+        """How the training ended, if something became NaN or infinite."""
+        return self.path / "diverged.json"
+
     def sample_grid(self, step: int) -> Path:
         """Where the grid of a step lies."""
         return self.samples / f"step-{step:07d}.png"
@@ -84,9 +89,8 @@ class RunFolder:
 
     def of_seeds(self) -> list[RunFolder]:
         """The runs in a folder of runs with several seeds; none in the folder of a run."""
-        found = {
-            int(place.name.removeprefix("seed-")): place for place in self.path.glob("seed-[0-9]*") if place.is_dir()
-        }
+        named = {re.fullmatch(r"seed-(\d+)", place.name): place for place in self.path.glob("seed-*") if place.is_dir()}
+        found = {int(match[1]): place for match, place in named.items() if match}
         return [RunFolder(found[seed]) for seed in sorted(found) if RunFolder(found[seed]).exists()]
 
     def exists(self) -> bool:

@@ -6,7 +6,6 @@ import base64
 import html
 import json
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,12 +47,27 @@ class Note:
     remedies: tuple[str, ...]
 
 
-def write_report(folder: RunFolder, notes: Sequence[Note] | None = None) -> None:
+@dataclass(frozen=True)
+class Notes:
+    """The doctor's page.
+
+    Attributes:
+        verdict: in a few words.
+        found: one note for each finding.
+        not_examined: what could not be looked at, and why.
+    """
+
+    verdict: str
+    found: tuple[Note, ...]
+    not_examined: tuple[str, ...]
+
+
+def write_report(folder: RunFolder, notes: Notes | None = None) -> None:
     """Make the report from what lies in the folder.
 
     Args:
         folder: the run.
-        notes: of the doctor; None when there was too little to look at.
+        notes: of the doctor, where it was asked.
     """
     rows = read_rows(folder.metrics)
     config = folder.config.read_text(encoding="utf-8")
@@ -111,17 +125,17 @@ def _summary(rows: list[Row], environment: dict[str, Any]) -> str:
     return f"<table>{cells}</table>"
 
 
-def _doctor(notes: Sequence[Note] | None) -> str:
+def _doctor(notes: Notes | None) -> str:
     if notes is None:
         return ""
-    if not notes:
-        return "<h2>Doctor</h2><p>Healthy: nothing in the log says otherwise.</p>"
-    page = "<h2>Doctor</h2>"
-    for note in notes:
+    page = f"<h2>Doctor</h2><p>{html.escape(notes.verdict.capitalize())}.</p>"
+    for note in notes.found:
         remedies = "".join(f"<li><code>{html.escape(remedy)}</code>" for remedy in note.remedies)
         page += (
             f"<p><strong>{html.escape(note.title)}</strong>: {html.escape(note.text)}. Worth a try:<ul>{remedies}</ul>"
         )
+    if notes.not_examined:
+        page += f"<p>Not examined: {html.escape('; '.join(notes.not_examined))}.</p>"
     return page
 
 

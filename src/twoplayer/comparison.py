@@ -12,10 +12,16 @@ from typing import Any
 
 from twoplayer.core.errors import UserError
 from twoplayer.evaluation.compare import Cell, Line, compared, line_as_json
-from twoplayer.evaluation.figures import Figures, provenance
+from twoplayer.evaluation.figures import provenance
+from twoplayer.evaluation.game import Figures
 from twoplayer.runs.compare_page import Shown, write_compare_page
 from twoplayer.runs.folder import RunFolder
 from twoplayer.trained import Run
+
+SPREADS = (
+    "over samplings of one training; of an entry with several seeds, over its trainings, [least, most]. What sampling "
+    "tells apart another training may not"
+)
 
 logger = logging.getLogger("twoplayer")
 
@@ -48,7 +54,7 @@ class Comparison:
             for name, runs, made_from in zip(self.names, self.runs, self.made_from, strict=True)
         ]
         table = [_html_row(line) for line in self.lines]
-        write_compare_page(path, shown, ["figure", *self.names, "floor", ""], table)
+        write_compare_page(path, shown, ["figure", *self.names, "floor", ""], table, SPREADS)
 
 
 def compare(paths: Sequence[str | Path]) -> Comparison:

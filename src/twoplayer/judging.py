@@ -13,9 +13,9 @@ from twoplayer.core.rng import Stream
 from twoplayer.data.batches import Batches
 from twoplayer.data.images import ImageData
 from twoplayer.evaluation.extraction import AUTO, Fitted, choose, fitted
-from twoplayer.evaluation.figures import Evaluation, Figures, Pool, catalogue_figures, memorization_figure
+from twoplayer.evaluation.figures import Evaluation, Pool, catalogue_figures, memorization_figure
 from twoplayer.evaluation.fresh_losses import Judged
-from twoplayer.evaluation.game import Real, game_figures
+from twoplayer.evaluation.game import Figures, Real, game_figures
 from twoplayer.evaluation.gan_train import gan_train_figure
 from twoplayer.extractors.cnn import RandomCnn
 from twoplayer.loading import held_out_data, load_data

@@ -17,8 +17,9 @@ from twoplayer.core.rng import Stream
 from twoplayer.evaluation.doctor import Diagnosis
 from twoplayer.evaluation.extraction import AUTO
 from twoplayer.evaluation.features import LabelProbe, held_out, label_probe
-from twoplayer.evaluation.figures import Figures, series
+from twoplayer.evaluation.figures import series
 from twoplayer.evaluation.fresh_losses import Judged, fresh_losses
+from twoplayer.evaluation.game import Figures
 from twoplayer.evaluation.latents import Recovered, arithmetic, pictures_of, recover, walk
 from twoplayer.judging import Judge
 from twoplayer.loading import load_data
@@ -225,7 +226,7 @@ class Run:
     def evaluate(
         self, n: int = 2000, seeds: int = 3, extractor: str = AUTO, every: bool = False, gan_train: bool = False
     ) -> Figures:
-        """Every figure about the run, also written to RUN/evaluation.json.
+        """Every figure about the run; of its newest checkpoint also written to RUN/evaluation.json.
 
         Args:
             n: fakes, and real images, in each figure; fewer where there are not so many real ones.
@@ -248,7 +249,8 @@ class Run:
             figures["series"] = series({step: Run(self.path, step)._figures(judge) for step in self.steps})
         if not self.recipe.levels:
             figures["doctor"] = asdict(self.diagnose(figures))
-        write_json(self.folder.evaluation, figures)
+        if self.checkpoint == "newest":
+            write_json(self.folder.evaluation, figures)
         return figures
 
     def diagnose(self, figures: Figures | None = None) -> Diagnosis:

@@ -23,7 +23,7 @@ def compare(
     from rich.console import Console
     from rich.table import Table
 
-    from twoplayer.comparison import cell_text
+    from twoplayer.comparison import SPREADS, cell_text
     from twoplayer.comparison import compare as put_side_by_side
 
     found = put_side_by_side(runs)
@@ -45,6 +45,7 @@ def compare(
     console = Console(highlight=False)
     console.print(table)
     console.print("* the best, and what the spreads do not tell apart from it")
+    console.print(f"+- {SPREADS}", soft_wrap=True)
     for text in dict.fromkeys(found.made_from):
         console.print(f"made from {text}", soft_wrap=True, markup=False)
     for text, names in _reasons(found.lines).items():

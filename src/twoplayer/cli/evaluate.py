@@ -85,9 +85,27 @@ def remarks(figures: dict[str, dict[str, Any]]) -> list[str]:
     if "classifier" in figures:
         errors = figures["classifier"]
         lines.append(f"classifier: {errors['errors']:,} errors in {errors['n_real']:,} ({errors['error']:.2%})")
+    if "series" in figures:
+        lines += courses(figures)
     if "doctor" in figures:
         lines += diagnosis(figures["doctor"])
     return lines + [f"note: {text}" for text in figures["sliced-wasserstein"].get("warnings", [])]
+
+
+def courses(figures: dict[str, dict[str, Any]]) -> list[str]:
+    """Of each figure the best checkpoint and the last, as lines for a person."""
+    from twoplayer.core.protocols import badness
+
+    lines = []
+    for name, points in figures["series"].items():
+        known = [point for point in points if point["value"] is not None]
+        if known:
+            best = min(known, key=lambda point: badness(figures[name]["better"], point["value"]))
+            lines.append(
+                f"{name}: best {number(best['value'])} at step {best['step']:,}, "
+                f"last {number(points[-1]['value'])} at step {points[-1]['step']:,}"
+            )
+    return lines
 
 
 def diagnosis(said: dict[str, Any]) -> list[str]:

@@ -10,7 +10,7 @@ from statistics import fmean, pstdev
 from typing import Any
 
 from twoplayer.core.protocols import Better, badness
-from twoplayer.evaluation.figures import Figures
+from twoplayer.evaluation.game import Figures
 
 MADE_OF = ("data", "data_sha256", "split", "floor_split", "image_shape", "n_real", "n_fake", "metric")
 """What has to agree before two values of a figure may be ranked, beside the extractor."""

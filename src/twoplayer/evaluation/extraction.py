@@ -54,6 +54,11 @@ class Fitted:
     network: ExtractorNetwork
     facts: dict[str, Any]
 
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What a figure says about the extractor it was made with."""
+        return {"id": self.name or "inception"} | self.facts
+
     def figure(self, key: str) -> str:
         """What a figure made with this extractor is called: `fid_mnist-cnn`; `fid` with the reference."""
         return f"{key}_{self.name}" if self.name else key

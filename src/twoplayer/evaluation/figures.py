@@ -17,10 +17,9 @@ from twoplayer.core.protocols import Metric
 from twoplayer.core.rng import Stream
 from twoplayer.data.images import ImageData
 from twoplayer.evaluation.extraction import Fitted, observe_real
+from twoplayer.evaluation.game import Figures
 from twoplayer.metrics.memorization import memorization
 from twoplayer.metrics.modes import class_shares
-
-Figures = dict[str, dict[str, Any]]
 
 SEEN_BY_EXTRACTOR: frozenset[View] = frozenset({"features", "probabilities"})
 
@@ -163,7 +162,7 @@ def _summed_up(metric: Metric, found: list[tuple[Values, Values]], evaluation: E
         figure |= {"metric": metric.model_dump(mode="json")} | evaluation.facts
         name = evaluation.extractor.figure(key) if extracted else key
         if extracted:
-            figure["extractor"] = {"id": evaluation.extractor.name or "inception"} | evaluation.extractor.facts
+            figure["extractor"] = evaluation.extractor.provenance
         figures[name] = figure
     return figures
 
@@ -175,8 +174,7 @@ def _shares_figure(
     fakes, reals = (
         {name: fmean(share) for name, *share in zip(names, *side, strict=True)} for side in zip(*shares, strict=True)
     )
-    extractor = {"id": evaluation.extractor.name or "inception"} | evaluation.extractor.facts
-    return {"shares": fakes, "real_shares": reals, "extractor": extractor} | evaluation.facts
+    return {"shares": fakes, "real_shares": reals, "extractor": evaluation.extractor.provenance} | evaluation.facts
 
 
 def memorization_figure(draw: Draw, evaluation: Evaluation) -> dict[str, Any]:
@@ -201,8 +199,7 @@ def memorization_figure(draw: Draw, evaluation: Evaluation) -> dict[str, Any]:
         values, floor = ([_finite(getattr(one, name)) for one in side] for side in (found, floors))
         figure[name] = {"mean": _mean(values), "spread": _spread(values)}
         figure[name] |= {"floor": _mean(floor), "floor_spread": _spread(floor)}
-    extractor = {"id": evaluation.extractor.name or "inception"} | evaluation.extractor.facts
-    figure["extractor"] = extractor
+    figure["extractor"] = evaluation.extractor.provenance
     return figure | evaluation.facts | {"n_train": len(train), "n_real": n, "n_fake": n}
 
 

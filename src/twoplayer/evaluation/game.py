@@ -16,6 +16,7 @@ from twoplayer.evaluation.classifier import classification_errors
 from twoplayer.evaluation.fresh_losses import Judged, fresh_losses
 
 Figures = dict[str, dict[str, Any]]
+"""By name, what is known about each figure."""
 
 
 @dataclass(frozen=True)

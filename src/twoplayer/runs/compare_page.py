@@ -45,7 +45,7 @@ class Shown:
 
 
 def write_compare_page(
-    path: Path, entries: Sequence[Shown], head: Sequence[str], table: Sequence[Sequence[str]]
+    path: Path, entries: Sequence[Shown], head: Sequence[str], table: Sequence[Sequence[str]], spreads: str
 ) -> None:
     """Write the page.
 
@@ -54,6 +54,7 @@ def write_compare_page(
         entries: the runs.
         head: titles of the table's columns.
         table: its cells as HTML.
+        spreads: what the spreads in it are, in words.
     """
     grids = "".join(
         f"<figure>{picture(entry.grid, entry.name)}<figcaption>{html.escape(entry.name)}<br>{html.escape(entry.about)}"
@@ -78,7 +79,7 @@ def write_compare_page(
         f"<style>{STYLE}{WIDER}</style><h1>{len(entries)} runs</h1>",
         f"<h2>Samples</h2><div class=runs>{grids}</div>",
         "<h2>Figures</h2><p>Bold: the best, and what the spreads do not tell apart from it. The floor is what real "
-        f"images get in the place of fakes. Made from:</p><ul>{made_from}</ul>",
+        f"images get in the place of fakes. +-: {html.escape(spreads)}. Made from:</p><ul>{made_from}</ul>",
         f"<div class=wide><table><tr>{titles}{cells}</table></div>",
         f"<h2>Curves</h2>{curves}</html>" if curves else "</html>",
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -248,7 +248,7 @@ class Run:
         if every:
             figures["series"] = series({step: Run(self.path, step)._figures(judge) for step in self.steps})
         if not self.recipe.levels:
-            figures["doctor"] = asdict(self.diagnose(figures))
+            figures["doctor"] = self.diagnose(figures).as_json()
         if self.checkpoint == "newest":
             write_json(self.folder.evaluation, figures)
         return figures

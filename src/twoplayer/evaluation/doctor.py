@@ -10,7 +10,7 @@ are our own, set on runs that were made to fail; docs/doctor.md shows how well t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from twoplayer.core.protocols import Probabilistic
@@ -44,6 +44,11 @@ class Diagnosis:
 
     findings: tuple[Finding, ...]
     not_examined: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """The same as plain data."""
+        found = [asdict(finding) | {"remedies": list(finding.remedies)} for finding in self.findings]
+        return {"findings": found, "not_examined": list(self.not_examined)}
 
     @property
     def words(self) -> str:

@@ -158,7 +158,7 @@ def _summed_up(metric: Metric, found: list[tuple[Values, Values]], evaluation: E
         figure |= {"floor": _mean(floors), "floor_spread": _spread(floors), "better": better}
         for deviation, of in metric.deviations.items():
             if of == key:
-                figure["deviation"] = _mean([_finite(fake[deviation]) for fake, _ in found])
+                figure["deviation"] = fmean(fake[deviation] for fake, _ in found) or None  # 0: of one part only
         figure |= {"metric": metric.model_dump(mode="json")} | evaluation.facts
         name = evaluation.extractor.figure(key) if extracted else key
         if extracted:

@@ -9,7 +9,6 @@ KID is this on features of one Inception network; with other features it is anot
 
 from __future__ import annotations
 
-import math
 from statistics import fmean, pstdev
 from typing import ClassVar, Literal
 
@@ -25,7 +24,7 @@ class KernelDistance(Metric):
     """Squared maximum mean discrepancy: 0 on average for equal distributions at any number of images, so also below 0.
 
     Attributes:
-        subsets: how many; the deviation is the population's over them, NaN where there is one subset only.
+        subsets: how many; the deviation is the population's over them, 0 where there is one subset only.
         subset_size: images of either set in a subset, drawn without replacement; a smaller set cuts it. Where both
             sets have just that many there is one subset, everything.
     """
@@ -46,7 +45,7 @@ class KernelDistance(Metric):
         for subset in range(subsets):
             places = [stream.child("subset", subset, name) for name in ("real", "fake")]
             values.append(discrepancy(drawn(reals, size, places[0]), drawn(fakes, size, places[1])))
-        return {"kid": fmean(values), "kid-deviation": pstdev(values) if subsets > 1 else math.nan}
+        return {"kid": fmean(values), "kid-deviation": pstdev(values)}
 
 
 # Gretton et al. 2012, A kernel two-sample test, lemma 6: the two sums over pairs of one set leave out equal indices.

@@ -138,6 +138,7 @@ class Level(Settings):
         generator: as in the recipe; the coarsest takes no condition, all others take the coarser image.
         discriminator: as in the recipe.
         objective: as in the recipe.
+        regularizers: as in the recipe.
         optimizers: as in the recipe.
     """
 
@@ -148,6 +149,7 @@ class Level(Settings):
     generator: AnyGenerator | None = None
     discriminator: AnyDiscriminator | None = None
     objective: AnyObjective | None = None
+    regularizers: Annotated[tuple[AnyRegularizer, ...] | None, Field(strict=False)] = None
     optimizers: Optimizers | None = None
 
 

@@ -112,7 +112,7 @@ def facts(name: str, place: Path) -> dict[str, str]:
     PICTURES.mkdir(parents=True, exist_ok=True)
     by_class = "labels" in run.info.generator.takes
     save_png(run.grid(5 * len(run.info.class_names) if by_class else 25), PICTURES / f"{name}.png")
-    figures = run.evaluate(n=1000)
+    figures = run.evaluate(n=1000, extractor="random-cnn")
     distance = figures["sliced-wasserstein"]
     data = environment["data"]
     channels, height, width = data["shape"]

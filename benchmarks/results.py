@@ -24,6 +24,7 @@ from typing import Any
 import yaml
 
 import twoplayer as tp
+from twoplayer.cli.bench import COLUMNS, figure
 from twoplayer.recipes.load import recipe_names
 from twoplayer.runs.grid import save_png
 
@@ -42,6 +43,15 @@ with a recipe in an hour, a run with narrower players stands beside it under NAM
 over the last {rows} lines of the log. SW is the sliced Wasserstein distance on pixels between fakes and held-out reals
 (+- population deviation over 3 seeds), its floor the same between disjoint real halves; it says how near the pixels
 are, not how good the pictures look. Times are of training alone.
+
+"""
+
+
+MODES = """
+## What techniques against mode collapse buy
+
+The same players and as many steps for every technique, on data whose modes are known; +- is the population deviation over
+the seeds. What real samples get in the place of fakes stands in the last row. See `twoplayer bench modes --help`.
 
 """
 
@@ -92,8 +102,29 @@ def write_page(out: Path) -> None:
         cells = (f"[`{name}`](#{name})", fact["data"], fact["steps"], fact["time"], fact["distance"])
         lines.append(f"| {' | '.join(cells)} |")
     sections = [section(name, fact, described(name).get("remark", "")) for name, fact in found.items()]
-    PAGE.write_text(HEAD.format(rows=LAST_ROWS) + "\n".join(lines) + "\n\n" + "\n".join(sections), encoding="utf-8")
+    text = HEAD.format(rows=LAST_ROWS) + "\n".join(lines) + "\n\n" + "\n".join(sections)
+    PAGE.write_text(text + modes_section(out), encoding="utf-8")
     print(PAGE)
+
+
+def modes_section(out: Path) -> str:
+    """What `twoplayer bench modes --json` said, from all of its answers that lie in a folder as modes-*.json."""
+    text = ""
+    for path in sorted(out.glob("modes-*.json")):
+        said = json.loads(path.read_text(encoding="utf-8"))
+        for found in said["data"]:
+            columns = [name for name in COLUMNS if name in found["results"][0]]
+            words = ["twoplayer", "bench", "modes", "--data", found["data"], "--seeds", str(said["seeds"])]
+            text += (
+                f"### {found['data']}\n\n`{shlex.join([*words, *said['overrides']])}`: {found['num_modes']:,} modes, "
+            )
+            text += f"{found['n_fake']:,} fakes, {found['results'][0]['steps']:,} steps.\n\n"
+            text += f"| technique | {' | '.join(COLUMNS[name] for name in columns)} |\n{'|---' * (len(columns) + 1)}|\n"
+            for row in [*found["results"], {"technique": "(real samples)"} | found["floor"]]:
+                cells = (figure(name, row[name]) if name in row else "" for name in columns)
+                text += f"| {row['technique']} | {' | '.join(cells)} |\n"
+            text += "\n"
+    return text and f"{MODES}{text}"
 
 
 def section(name: str, fact: dict[str, str], remark: str) -> str:

@@ -50,8 +50,8 @@ are, not how good the pictures look. Times are of training alone.
 MODES = """
 ## What techniques against mode collapse buy
 
-The same players and as many steps for every technique, on data whose modes are known; +- is the population deviation over
-the seeds. What real samples get in the place of fakes stands in the last row. See `twoplayer bench modes --help`.
+The same players and as many steps for every technique, on data whose modes are known; +- is the population deviation
+over the seeds. What real samples get in the place of fakes stands in the last row. See `twoplayer bench modes --help`.
 
 """
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import twoplayer as tp
 from tests.conftest import TINY
@@ -15,6 +17,7 @@ from twoplayer.cli.main import run
 from twoplayer.comparison import compare, figures_of
 from twoplayer.core.errors import UserError
 from twoplayer.evaluation.compare import Line, compared
+from twoplayer.runs.folder import RunFolder
 
 FIGURE: dict[str, Any] = {
     "value": 10.0,
@@ -110,6 +113,18 @@ def test_runs_of_several_seeds_are_those_of_each_seed_alone(several: Path, tiny_
     assert (several / "seed-2" / "report.html").exists(), "more seeds may be asked for later"
 
 
+def test_seeds_only_grow_and_a_run_with_one_stays_that(several: Path, tiny_run: tp.Run, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="seeds only grows"):
+        tp.train(None, "seeds=1", out=several, resume=True, device="cpu", quiet=True)
+    alone = tmp_path / "alone"
+    shutil.copytree(tiny_run.path, alone)
+    with pytest.raises(UserError, match="one seed"):
+        tp.train(None, "seeds=2", out=alone, resume=True, device="cpu", quiet=True)
+    assert len(tp.load(alone).sample(2)) == 2
+    (tmp_path / "seed-0-old").mkdir()
+    assert RunFolder(tmp_path).of_seeds() == []
+
+
 def test_compare_takes_missing_figures_and_writes_a_page(
     several: Path, tiny_run: tp.Run, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -160,6 +175,9 @@ def test_a_limit_leaves_so_many_images_to_train_on(tmp_path: Path) -> None:
     assert json.loads((trained.path / "environment.json").read_text())["data"]["images"] == 40
     figures = trained.evaluate(n=40, seeds=1, extractor="random-cnn")
     assert figures["sliced-wasserstein"]["n_real"] == 40
+    more = trained.evaluate(n=300, seeds=1, extractor="random-cnn")["sliced-wasserstein"]
+    assert (more["n_real"], more["floor_split"]) == (179, "test"), "the floor has as many images as the figure"
+    assert any("enough real ones for 179" in text for text in more["warnings"])
     assert figures["sliced-wasserstein"]["split"] == "test", "the test split keeps all its images"
 
 
@@ -172,3 +190,7 @@ def test_gan_train_needs_labels_and_a_test_split(tiny_run: tp.Run, tmp_path: Pat
     assert figure["n_real"] == 359
     assert figure["floor"] > 0.85, "four hundred real images teach the digits"
     assert figure["value"] < 0.5, "an untrained generator teaches little"
+    before = torch.get_rng_state()
+    again = trained.evaluate(n=400, seeds=1, extractor="random-cnn", gan_train=True)["gan-train"]
+    assert again == figure
+    assert torch.equal(torch.get_rng_state(), before), "the caller's random state is left alone"

@@ -38,7 +38,7 @@ class Source(Component):
     syntax: ClassVar[str]
     """How a user writes it, for help and error messages."""
 
-    least_accuracy: ClassVar[float] = 0.6
+    least_accuracy: ClassVar[float] = 0.5
     """On held-out images: what a small classifier has to reach before its features may judge fakes of this data."""
 
     @property

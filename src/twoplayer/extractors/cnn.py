@@ -128,7 +128,7 @@ class ClassifierCnn(_Cnn):
     learning_rate: float = Field(0.004, gt=0.0)
     move: float = Field(0.06, ge=0.0, lt=0.5)
     stretch: float = Field(0.15, ge=0.0, lt=1.0)
-    least_accuracy: float = Field(0.6, ge=0.0, le=1.0)
+    least_accuracy: float = Field(0.5, ge=0.0, le=1.0)
 
     def build(self, image_shape: ImageShape, num_classes: int) -> ExtractorNetwork:
         if num_classes < 2:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from twoplayer.core.extractor import Images
 from twoplayer.core.rng import Stream
 from twoplayer.data.images import ImageData
 from twoplayer.data.source import open_source
-from twoplayer.evaluation.extraction import cache_folder, choose, fitted, observe_real, weights_hash
+from twoplayer.evaluation.extraction import cache_folder, choose, fitted, observe_real, remembered, weights_hash
 from twoplayer.extractors.cnn import ClassifierCnn, RandomCnn, accuracy_of
 from twoplayer.extractors.inception import Inception, verified_weights, weights_place
 
@@ -200,3 +201,10 @@ def test_shown_images_move_a_little_each_by_itself() -> None:
     for image in moved[:, 0]:
         center = torch.stack([(image * axis).sum() / image.sum() for axis in (rows, columns)])
         assert (center - 4.0).abs().max() < 0.1 * 9 + 0.5
+
+
+def test_what_is_remembered_is_made_once_whatever_it_is() -> None:
+    made = iter(({"kl": math.inf, "modes": 3.0}, {"kl": 0.0, "modes": 0.0}))
+    assert remembered(["once", 1], lambda: next(made)) == {"kl": math.inf, "modes": 3.0}
+    assert remembered(["once", 1], lambda: next(made)) == {"kl": math.inf, "modes": 3.0}
+    assert remembered(["once", 2], lambda: next(made)) == {"kl": 0.0, "modes": 0.0}

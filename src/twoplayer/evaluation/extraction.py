@@ -1,7 +1,8 @@
 """Extractors at work: choosing one, fitting it once for a data set, and keeping what it saw of real images.
 
 Everything is kept under `cache_folder()`, by content: an extractor by its settings and the data it learned from, real
-features by the extractor's weights and the images. Deleting the folder costs time only.
+features, and what real images get in the place of fakes, by the extractor's weights and the images. Deleting the
+folder costs time only.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -162,6 +164,18 @@ def observe_real(extractor: Fitted, data: ImageData) -> Observed:
         views = {"features": seen.features, "probabilities": seen.probabilities}
         write_atomically(place, save({name: rows.contiguous() for name, rows in views.items() if rows is not None}))
     return Observed(data.images, seen.features, seen.probabilities, data.labels)
+
+
+def remembered(key: Sequence[Any], make: Callable[[], dict[str, float]]) -> dict[str, float]:
+    """Figures that depend on nothing but their key; made once and kept. The floors of a data set are such."""
+    place = cache_folder() / "floors" / f"{_digest([VERSION, *key])}.json"
+    try:
+        found: dict[str, float] = json.loads(place.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        found = make()
+        place.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(place, json.dumps(found).encode())
+    return found
 
 
 def _images(data: ImageData) -> Images:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from statistics import fmean, pstdev
 from typing import Any
 
@@ -16,7 +17,7 @@ from twoplayer.core.observed import Observed, View
 from twoplayer.core.protocols import Metric
 from twoplayer.core.rng import Stream
 from twoplayer.data.images import ImageData
-from twoplayer.evaluation.extraction import Fitted, observe_real
+from twoplayer.evaluation.extraction import Fitted, observe_real, remembered
 from twoplayer.evaluation.game import Figures
 from twoplayer.metrics.memorization import memorization
 from twoplayer.metrics.modes import class_shares
@@ -93,6 +94,11 @@ class Evaluation:
         return replace(self.extractor.network.observe(pixels), pixels=pixels, labels=labels)
 
     @property
+    def floor_key(self) -> tuple[Any, ...]:
+        """What floors depend on, beside seed and metric."""
+        return self.extractor.facts["weights_sha256"], self.floor_pool.data.fingerprint, self.size
+
+    @property
     def names_classes(self) -> bool:
         """Whether the extractor's classes are those of the data."""
         named = self.real.seen.probabilities
@@ -128,8 +134,10 @@ def catalogue_figures(draw: Draw, evaluation: Evaluation) -> tuple[Figures, list
                 continue
             if all(fake.has(view) and other.has(view) for view in metric.needs):
                 try:
-                    found = metric.measure(real, fake, place), metric.measure(half, other, place)
-                    values.setdefault(metric, []).append(found)
+                    of_fakes = metric.measure(real, fake, place)
+                    key = [*evaluation.floor_key, seed, metric.model_dump(mode="json")]
+                    floor = remembered(key, partial(metric.measure, half, other, place))
+                    values.setdefault(metric, []).append((of_fakes, floor))
                 except UserError as error:
                     refused[str(error)] = None
         if fake.probabilities is not None and real.probabilities is not None:

@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -197,12 +196,12 @@ def test_every_exit_code_of_a_process(cli: Cli) -> None:
 
 
 def test_help_appears_at_once(cli: Cli) -> None:
-    """Under 0.6 s on two cores; torch is not loaded."""
+    """Under 0.6 s of a processor's time, whatever else it does; torch is not loaded."""
     seconds = []
     for _ in range(3):
-        begun = time.perf_counter()
+        begun = sum(os.times()[2:4])
         done = cli("--help")
-        seconds.append(time.perf_counter() - begun)
+        seconds.append(sum(os.times()[2:4]) - begun)
         assert done.returncode == 0
         assert all(verb in done.stdout for verb in ("train", "sample", "recipes", "data"))
     assert min(seconds) < 0.6

@@ -158,9 +158,10 @@ def facts(base: str | None, words: Sequence[str], seeds: int, device: torch.devi
 
 
 def summary(values: Sequence[float]) -> dict[str, float | None]:
-    """Mean and population deviation; null stands for an infinite mean, which has no deviation."""
+    """Mean and population deviation; null stands for an infinite mean. That, and a single value, have no deviation."""
     mean = statistics.fmean(values)
-    return {"mean": _finite(mean), "deviation": statistics.pstdev(values) if math.isfinite(mean) else None}
+    several = len(values) > 1 and math.isfinite(mean)
+    return {"mean": _finite(mean), "deviation": statistics.pstdev(values) if several else None}
 
 
 def _finite(value: float) -> float | None:

@@ -118,10 +118,11 @@ def table(found: dict[str, Any]) -> Table:
 
 
 def figure(name: str, value: dict[str, float | None]) -> str:
-    """Mean +- population deviation over the seeds; what JSON calls null is infinite."""
+    """Mean +- population deviation over several seeds; a mean that JSON calls null is infinite."""
     mean, deviation = value["mean"], value["deviation"]
-    if mean is None or deviation is None:
+    if mean is None:
         return "inf"
     digits = {"modes": 1, "high_quality": 1, "kl": 3, "seconds": 1}[name]
     factor, unit = (100.0, " %") if name == "high_quality" else (1.0, "")
-    return f"{factor * mean:,.{digits}f} +- {factor * deviation:,.{digits}f}{unit}"
+    spread = "" if deviation is None else f" +- {factor * deviation:,.{digits}f}"
+    return f"{factor * mean:,.{digits}f}{spread}{unit}"

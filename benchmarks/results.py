@@ -51,7 +51,8 @@ MODES = """
 ## What techniques against mode collapse buy
 
 The same players and as many steps for every technique, on data whose modes are known; +- is the population deviation
-over the seeds. What real samples get in the place of fakes stands in the last row. See `twoplayer bench modes --help`.
+over the seeds. What real samples get in the place of fakes stands in the last row. Seconds are of one core that other
+programs shared, so they compare only roughly. See `twoplayer bench modes --help`.
 
 """
 

@@ -8,8 +8,8 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor
 
+from twoplayer.core.metric import Metric
 from twoplayer.core.observed import Observed
-from twoplayer.core.protocols import Metric
 from twoplayer.core.rng import Stream
 
 

@@ -240,8 +240,7 @@ class Run:
             By figure: value, spread over the seeds, floor (real against real), how many images, which split, extractor.
 
         Raises:
-            UserError: n or seeds is no sensible number, or the extractor cannot judge such data; gan_train of a run or
-                data without labels.
+            UserError: n or seeds is no sensible number; the extractor, or gan_train, cannot judge such a run.
         """
         judge = Judge(self.recipe, n, seeds, extractor, gan_train)
         figures = self._figures(judge)

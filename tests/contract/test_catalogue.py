@@ -15,13 +15,13 @@ from twoplayer.core.batch import Batch
 from twoplayer.core.catalogue import Component, components, discover
 from twoplayer.core.conditioned import Conditioned, conditioned
 from twoplayer.core.errors import UserError
+from twoplayer.core.metric import Metric, badness
 from twoplayer.core.observed import Observed
 from twoplayer.core.protocols import (
     DiscriminatorNetwork,
     DiscriminatorPenalty,
     GeneratorNetwork,
     Latents,
-    Metric,
     NeedsPreparation,
     Objective,
     OptimizerRule,
@@ -32,7 +32,6 @@ from twoplayer.core.protocols import (
     Reparametrization,
     SeparableObjective,
     Supervised,
-    badness,
 )
 from twoplayer.core.rng import Stream
 from twoplayer.core.verdict import Verdict

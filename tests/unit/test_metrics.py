@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from tests.metric_inputs import grid, halved_digits, normal, of
-from twoplayer.core.protocols import Metric
+from twoplayer.core.metric import Metric
 from twoplayer.metrics.density_coverage import DensityCoverage
 from twoplayer.metrics.different_bins import DifferentBins
 from twoplayer.metrics.frechet import FrechetDistance

@@ -14,8 +14,8 @@ from torch.nn.functional import one_hot
 
 from tests.metric_inputs import grid, halved_digits, normal, of
 from twoplayer.core.errors import UserError
+from twoplayer.core.metric import Metric, badness
 from twoplayer.core.observed import Observed, drawn, joined
-from twoplayer.core.protocols import Metric, badness
 from twoplayer.core.rng import Stream
 from twoplayer.metrics.class_agreement import ClassAgreement
 from twoplayer.metrics.density_coverage import DensityCoverage

@@ -94,7 +94,7 @@ def remarks(figures: dict[str, dict[str, Any]]) -> list[str]:
 
 def courses(figures: dict[str, dict[str, Any]]) -> list[str]:
     """Of each figure the best checkpoint and the last, as lines for a person."""
-    from twoplayer.core.protocols import badness
+    from twoplayer.core.metric import badness
 
     lines = []
     for name, points in figures["series"].items():

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from statistics import fmean, pstdev
 from typing import Any
 
-from twoplayer.core.protocols import Better, badness
+from twoplayer.core.metric import Better, badness
 from twoplayer.evaluation.game import Figures
 
 MADE_OF = ("data", "data_sha256", "split", "floor_split", "image_shape", "n_real", "n_fake", "metric")

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from twoplayer.core.catalogue import components, discover
 from twoplayer.core.errors import UserError
+from twoplayer.core.metric import Metric
 from twoplayer.core.observed import Observed, View
-from twoplayer.core.protocols import Metric
 from twoplayer.core.rng import Stream
 from twoplayer.data.images import ImageData
 from twoplayer.evaluation.extraction import Fitted, observe_real, remembered

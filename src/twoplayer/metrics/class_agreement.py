@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
+from twoplayer.core.metric import Better, SummedMetric
 from twoplayer.core.observed import Measurement, Observed, View
-from twoplayer.core.protocols import Better, SummedMetric
 from twoplayer.core.rng import Stream
 
 

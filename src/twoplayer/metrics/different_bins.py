@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from twoplayer.core.metric import Better, Metric
 from twoplayer.core.observed import Observed, View
-from twoplayer.core.protocols import Better, Metric
 from twoplayer.core.rng import Stream
 from twoplayer.metrics.distances import jensen_shannon
 

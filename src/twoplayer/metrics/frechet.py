@@ -16,8 +16,8 @@ from typing import ClassVar, Literal, Self
 import torch
 from torch import Tensor
 
+from twoplayer.core.metric import Better, SummedMetric
 from twoplayer.core.observed import Measurement, Observed, View
-from twoplayer.core.protocols import Better, SummedMetric
 from twoplayer.core.rng import Stream
 
 

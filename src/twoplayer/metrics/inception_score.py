@@ -17,8 +17,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from twoplayer.core.metric import Better, Metric
 from twoplayer.core.observed import Observed, View
-from twoplayer.core.protocols import Better, Metric
 from twoplayer.core.rng import Stream
 
 

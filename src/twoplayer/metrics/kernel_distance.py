@@ -15,8 +15,8 @@ from typing import ClassVar, Literal
 from pydantic import Field
 from torch import Tensor
 
+from twoplayer.core.metric import Better, Metric
 from twoplayer.core.observed import Observed, View, drawn
-from twoplayer.core.protocols import Better, Metric
 from twoplayer.core.rng import Stream
 
 

@@ -15,8 +15,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from twoplayer.core.metric import Better, SummedMetric
 from twoplayer.core.observed import Measurement, Observed, View
-from twoplayer.core.protocols import Better, SummedMetric
 from twoplayer.core.rng import Stream
 from twoplayer.metrics.distances import kullback_leibler
 

@@ -15,8 +15,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from twoplayer.core.metric import Better, Metric
 from twoplayer.core.observed import Observed, View, drawn
-from twoplayer.core.protocols import Better, Metric
 from twoplayer.core.rng import Stream
 from twoplayer.ops.neighbors import centered, nearest, nearest_within
 

@@ -14,8 +14,8 @@ from pydantic import Field
 from torch import Tensor
 
 from twoplayer.core.batch import to_float
+from twoplayer.core.metric import Better, Metric
 from twoplayer.core.observed import Observed, View
-from twoplayer.core.protocols import Better, Metric
 from twoplayer.core.rng import Stream
 
 BLOCK = 1024

@@ -37,7 +37,7 @@ LAST_ROWS = 20
 
 HEAD = """# Results
 
-What every recipe does on real data, and what a person sees. Made by `python benchmarks/results.py --minutes M NAME`,
+What the recipes do on real data, and what a person sees. Made by `python benchmarks/results.py --minutes M NAME`,
 which trains (or goes on with) a run of this page for M minutes and rewrites the page. Where two cores do not get far
 with a recipe in an hour, a run with narrower players stands beside it under NAME-narrow. Losses and scores are means
 over the last {rows} lines of the log. SW is the sliced Wasserstein distance on pixels between fakes and held-out reals
@@ -97,6 +97,10 @@ def write_page(out: Path) -> None:
     """The page from all runs that have a generator, the narrow ones after their recipe."""
     names = [name for recipe in recipe_names() for name in (recipe, f"{recipe}-narrow")]
     names = [name for name in names if (out / name / "generator" / "config.json").exists()]
+    names = [name for name in names if tp.load(out / name).metrics]  # one that was stopped at once has none
+    lost = [name for name in pictured() if name not in names]
+    if lost:
+        sys.exit(f"{PAGE} would lose {', '.join(lost)}: {out} has no run of that name; --out says where the runs are")
     found = {name: facts(name, out / name) for name in names}
     lines = ["| run | data | steps | time | SW (floor) |", "|---|---|---|---|---|"]
     for name, fact in found.items():
@@ -108,6 +112,11 @@ def write_page(out: Path) -> None:
     print(PAGE)
 
 
+def pictured() -> list[str]:
+    """The runs that the page shows now."""
+    return re.findall(r"^## ([\w-]+)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE) if PAGE.exists() else []
+
+
 def modes_section(out: Path) -> str:
     """What `twoplayer bench modes --json` said, from all of its answers that lie in a folder as modes-*.json."""
     text = ""
@@ -116,6 +125,7 @@ def modes_section(out: Path) -> str:
         for found in said["data"]:
             columns = [name for name in COLUMNS if name in found["results"][0]]
             words = ["twoplayer", "bench", "modes", "--data", found["data"], "--seeds", str(said["seeds"])]
+            words += ["--recipe", said["recipe"]] if "recipe" in said else []
             text += (
                 f"### {found['data']}\n\n`{shlex.join([*words, *said['overrides']])}`: {found['num_modes']:,} modes, "
             )

@@ -76,8 +76,9 @@ def train(
         chosen = choose_device(device)
         with explaining_memory(resolved):
             loaded = load_data(resolved.data)
-            if resume and folder is not None and folder.of_seeds() and resolved.seeds < len(folder.of_seeds()):
-                raise UserError(f"{folder.path} holds runs of {len(folder.of_seeds())} seeds; seeds only grows")
+            begun = load_recipe(str(folder.config)).seeds if resume and folder is not None else 1
+            if resolved.seeds < begun:
+                raise UserError(f"{out} was begun with seeds={begun}; seeds only grows")
             if resolved.seeds > 1:
                 folder = _run_seeds(folder, resolved, loaded, chosen, stop, quiet=quiet)
             else:

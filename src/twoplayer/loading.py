@@ -13,14 +13,14 @@ from twoplayer.recipes.schema import DataOptions
 def load_data(options: DataOptions) -> ImageData:
     """The images that a recipe's `data` section means. Raises UserError."""
     data = open_source(options.source).load(options.split, options.image_size, options.channels)
-    if options.limit is not None and data.split != "test":
+    if options.limit is not None:
         data = data.chosen(Stream(0).child("limit").permutation(len(data))[: options.limit])
     return data.halved(options.halvings)
 
 
 def held_out_data(options: DataOptions) -> ImageData | None:
     """The test split, brought to the form of the training images; None where the source has no splits."""
-    data = load_data(options.model_copy(update={"split": "test"}))
+    data = load_data(options.model_copy(update={"split": "test", "limit": None}))
     return data if data.split == "test" else None
 
 

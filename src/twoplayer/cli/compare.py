@@ -21,6 +21,7 @@ def compare(
     """Put runs side by side. Figures that were made in different ways are shown, but not ranked."""
     from rich import box
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from twoplayer.comparison import SPREADS, cell_text
@@ -35,7 +36,7 @@ def compare(
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("figure", no_wrap=True, overflow="fold")
     for name in (*found.names, "floor"):
-        table.add_column(name, justify="right", overflow="fold")
+        table.add_column(escape(name), justify="right", overflow="fold")
     for line in found.lines:
         cells = [
             f"[bold green]{cell_text(cell)} *[/]" if place in line.best else cell_text(cell)
@@ -51,7 +52,7 @@ def compare(
     for text, names in _reasons(found.lines).items():
         console.print(f"not ranked: {', '.join(names)}: {text}", soft_wrap=True, markup=False)
     if page is not None:
-        console.print(f"page     {page}", soft_wrap=True)
+        console.print(f"page     {page}", soft_wrap=True, markup=False)
 
 
 def _reasons(lines: tuple[object, ...]) -> dict[str, list[str]]:

@@ -43,7 +43,7 @@ def evaluate(
     console.print(table(figures))
     for line in remarks(figures):
         console.print(line, soft_wrap=True, markup=False)
-    console.print(f"written  {run / 'evaluation.json'}", soft_wrap=True)
+    console.print(f"written  {run / 'evaluation.json'}", soft_wrap=True, markup=False)
 
 
 def table(figures: dict[str, dict[str, Any]]) -> Table:
@@ -110,7 +110,7 @@ def courses(figures: dict[str, dict[str, Any]]) -> list[str]:
 
 def diagnosis(said: dict[str, Any]) -> list[str]:
     """What the doctor says, as lines for a person."""
-    lines = [] if said["findings"] else ["doctor: healthy, as far as can be seen"]
+    lines = [] if said["findings"] else [f"doctor: {said['verdict']}"]
     for finding in said["findings"]:
         lines.append(f"doctor: {finding['name']} since step {finding['since']:,}: {finding['evidence']}; worth a try:")
         lines += [f"    {remedy}" for remedy in finding["remedies"]]

@@ -33,6 +33,9 @@ OTHERS: tuple[Callable[[Rows], Finding | None], ...] = (
 """Of two that are equally sure the one nearer to the cause comes first."""
 
 
+ANYTHING = "anything"
+
+
 @dataclass(frozen=True)
 class Diagnosis:
     """What the doctor says.
@@ -48,11 +51,13 @@ class Diagnosis:
     def as_json(self) -> dict[str, Any]:
         """The same as plain data."""
         found = [asdict(finding) | {"remedies": list(finding.remedies)} for finding in self.findings]
-        return {"findings": found, "not_examined": list(self.not_examined)}
+        return {"verdict": self.words, "findings": found, "not_examined": list(self.not_examined)}
 
     @property
     def words(self) -> str:
         """The verdict in a few words."""
+        if any(text.startswith(ANYTHING) for text in self.not_examined) and not self.findings:
+            return "not examined"
         return ", ".join(finding.name for finding in self.findings) or "healthy, as far as can be seen"
 
 
@@ -88,7 +93,7 @@ def diagnose(
 
 def _not_examined(rows: Rows, recipe: Recipe) -> list[str]:
     if len(rows) < LEAST_ROWS:
-        return [f"anything (the log has {len(rows)} lines; it takes {LEAST_ROWS})"]
+        return [f"{ANYTHING} (the log has {len(rows)} lines; it takes {LEAST_ROWS})"]
     missing = []
     if not isinstance(recipe.objective, Probabilistic):
         missing.append("who dominates, oscillation (this game has no scores)")

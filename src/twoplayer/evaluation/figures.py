@@ -208,7 +208,8 @@ def memorization_figure(draw: Draw, evaluation: Evaluation) -> dict[str, Any]:
         figure[name] = {"mean": _mean(values), "spread": _spread(values)}
         figure[name] |= {"floor": _mean(floor), "floor_spread": _spread(floor)}
     figure["extractor"] = evaluation.extractor.provenance
-    return figure | evaluation.facts | {"n_train": len(train), "n_real": n, "n_fake": n}
+    counts = {"n_train": len(train), "n_real": n, "n_fake": n, "floor_split": evaluation.real.data.split}
+    return figure | evaluation.facts | counts
 
 
 def provenance(figures: Figures) -> list[str]:

@@ -34,22 +34,23 @@ def gan_train_figure(draw: Draw, evaluation: Evaluation) -> dict[str, Any]:
         UserError: the generator takes no labels, or there are no held-out real images with labels.
     """
     if evaluation.train is None or evaluation.train.data.labels is None:
-        raise UserError("GAN-train needs labeled data with a test split")
+        raise UserError("GAN-train needs labeled images that the run did not see: data.split=train on data with splits")
     train, held_out = evaluation.train.data, evaluation.real.data
+    size = min(evaluation.size, len(train))
     values, floors = [], []
     for seed in range(evaluation.seeds):
         place = Stream(seed).child("evaluate", "gan-train")
-        pixels, labels = draw(evaluation.size, place.child("fakes"))
+        pixels, labels = draw(size, place.child("fakes"))
         if labels is None:
             raise UserError("GAN-train is about conditional runs: this generator takes no label")
         values.append(_accuracy(pixels, labels, held_out, place))
-        some = train.chosen(place.child("reals").permutation(len(train))[: evaluation.size])
+        some = train.chosen(place.child("reals").permutation(len(train))[:size])
         assert some.labels is not None
         floors.append(_accuracy(some.images, some.labels, held_out, place))
     figure: dict[str, Any] = {"value": fmean(values), "spread": pstdev(values)}
     figure |= {"floor": fmean(floors), "floor_spread": pstdev(floors), "better": "higher"}
     figure["metric"] = CLASSIFIER.model_dump(mode="json")
-    return figure | evaluation.facts | {"n_real": len(held_out)}
+    return figure | evaluation.facts | {"n_real": len(held_out), "n_fake": size, "floor_split": train.split}
 
 
 def _accuracy(pixels: Tensor, labels: Tensor, held_out: ImageData, place: Stream) -> float:

@@ -1,6 +1,6 @@
 """Vital signs of a training: a few cheap figures at every interval, from which `doctor` reads what is going wrong.
 
-All of them are means over a few hundred images, with both players in evaluation mode and no extractor.
+All of them are taken from a few hundred images, with both players in evaluation mode and no extractor.
 """
 
 from __future__ import annotations
@@ -73,7 +73,8 @@ def vitals_probe(batches: Batches, held_out: Batches | None, latents: Latents, t
             z = latents.draw(IMAGES, place.child("latents"), train.images)
             fake = conditioned(generator, train.given(told.generator))(z)
             found = _logits(discriminator, told, train, other, fake)
-        fakes, reals = fake.flatten(1).cpu(), train.images.flatten(1).cpu()
+        fakes = fake.flatten(1).cpu()
+        reals = train.images.flatten(1).cpu()[: len(batches.images)]  # a smaller set comes again and again
         found |= {DIVERSITY: diversity(fakes, reals), COVERAGE: _coverage(fakes, reals)}
         if usual is not None:
             found[NEARNESS] = distance_to(pool, fakes) / usual

@@ -68,8 +68,8 @@ def compare(paths: Sequence[str | Path]) -> Comparison:
     if len(paths) < 2:
         raise UserError("compare needs at least two runs")
     entries = [_runs_in(Path(path)) for path in paths]
-    figures = [[figures_of(run) for run in runs] for runs in entries]
     names = _names([Path(path) for path in paths])
+    figures = [[figures_of(run) for run in runs] for runs in entries]
     made_from = tuple("; ".join(" ".join(line.split()) for line in provenance(several[0])) for several in figures)
     return Comparison(names, tuple(entries), tuple(compared(figures)), made_from)
 

@@ -41,8 +41,9 @@ What the recipes do on real data, and what a person sees. Made by `python benchm
 which trains (or goes on with) a run of this page for M minutes and rewrites the page. Where two cores do not get far
 with a recipe in an hour, a run with narrower players stands beside it under NAME-narrow. Losses and scores are means
 over the last {rows} lines of the log. SW is the sliced Wasserstein distance on pixels between fakes and held-out reals
-(+- population deviation over 3 seeds), its floor the same between disjoint real halves; it says how near the pixels
-are, not how good the pictures look. Times are of training alone.
+(+- population deviation over 3 seeds; the training images, for recipes that use all of the data), its floor the same
+between disjoint real halves; it says how near the pixels are, not how good the pictures look. Times are of training
+alone.
 
 """
 
@@ -98,7 +99,8 @@ def write_page(out: Path) -> None:
     names = [name for recipe in recipe_names() for name in (recipe, f"{recipe}-narrow")]
     names = [name for name in names if (out / name / "generator" / "config.json").exists()]
     names = [name for name in names if tp.load(out / name).metrics]  # one that was stopped at once has none
-    lost = [name for name in pictured() if name not in names]
+    measured = [each["data"] for path in out.glob("modes-*.json") for each in json.loads(path.read_text())["data"]]
+    lost = [name for name in pictured() if name not in names + measured]
     if lost:
         sys.exit(f"{PAGE} would lose {', '.join(lost)}: {out} has no run of that name; --out says where the runs are")
     found = {name: facts(name, out / name) for name in names}
@@ -113,8 +115,8 @@ def write_page(out: Path) -> None:
 
 
 def pictured() -> list[str]:
-    """The runs that the page shows now."""
-    return re.findall(r"^## ([\w-]+)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE) if PAGE.exists() else []
+    """The runs, and the data of `bench modes`, that the page shows now."""
+    return re.findall(r"^##+ ([\w-]+)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE) if PAGE.exists() else []
 
 
 def modes_section(out: Path) -> str:

@@ -76,9 +76,6 @@ def train(
         chosen = choose_device(device)
         with explaining_memory(resolved):
             loaded = load_data(resolved.data)
-            begun = load_recipe(str(folder.config)).seeds if resume and folder is not None else 1
-            if resolved.seeds < begun:
-                raise UserError(f"{out} was begun with seeds={begun}; seeds only grows")
             if resolved.seeds > 1:
                 folder = _run_seeds(folder, resolved, loaded, chosen, stop, quiet=quiet)
             else:
@@ -92,8 +89,6 @@ def _run_seeds(
 ) -> RunFolder:
     """One run after the other in seed-0, seed-1, ...; those that are there go on. Returns the first one's folder."""
     together = folder or claim_next_run(Path("runs"), recipe.name)
-    if (together.path / "metrics.jsonl").exists():
-        raise UserError(f"{together.path} is a run with one seed; train several in another folder")
     together.path.mkdir(parents=True, exist_ok=True)
     write_text(together.config, to_yaml(recipe))
     seeds = range(recipe.seed, recipe.seed + recipe.seeds)

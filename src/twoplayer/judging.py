@@ -16,9 +16,9 @@ from twoplayer.evaluation.extraction import AUTO, Fitted, choose, fitted
 from twoplayer.evaluation.figures import Evaluation, Pool, catalogue_figures, memorization_figure
 from twoplayer.evaluation.fresh_losses import Judged
 from twoplayer.evaluation.game import Figures, Real, game_figures
-from twoplayer.evaluation.gan_train import gan_train_figure
+from twoplayer.evaluation.gan_train import gan_train_figure, require_gan_train
 from twoplayer.extractors.cnn import RandomCnn
-from twoplayer.loading import held_out_data, load_data
+from twoplayer.loading import held_out_data, load_data, whole_splits
 from twoplayer.recipes.schema import DataOptions, Recipe
 from twoplayer.runs.sampling import sample
 from twoplayer.runs.snapshot import SnapshotInfo
@@ -59,6 +59,8 @@ class Judge:
             game: the same generator with its discriminator.
         """
         takes = info.generator.takes
+        if self.gan_train:
+            require_gan_train(takes, None if self.real is self.train else self.train)
 
         def draw(n: int, place: Stream) -> tuple[Tensor, Tensor | None]:
             told = self.batches.some(n, place.child("given")).given(takes)
@@ -133,7 +135,7 @@ class Judge:
 
 def _splits(options: DataOptions) -> tuple[ImageData, ImageData]:
     """Images to fit an extractor to and others to check it on."""
-    train, test = (load_data(options.model_copy(update={"split": split, "limit": None})) for split in ("train", "test"))
+    train, test = whole_splits(options)
     if test.split == "test":
         return train, test
     order = Stream(0).child("extractor", "held-out").permutation(len(train))

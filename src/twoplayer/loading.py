@@ -18,6 +18,12 @@ def load_data(options: DataOptions) -> ImageData:
     return data.halved(options.halvings)
 
 
+def whole_splits(options: DataOptions) -> tuple[ImageData, ImageData]:
+    """The train and the test split without a limit; twice everything where the source has no splits."""
+    train, test = (load_data(options.model_copy(update={"split": split, "limit": None})) for split in ("train", "test"))
+    return train, test
+
+
 def held_out_data(options: DataOptions) -> ImageData | None:
     """The test split, brought to the form of the training images; None where the source has no splits."""
     data = load_data(options.model_copy(update={"split": "test", "limit": None}))

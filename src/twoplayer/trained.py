@@ -22,7 +22,7 @@ from twoplayer.evaluation.fresh_losses import Judged, fresh_losses
 from twoplayer.evaluation.game import Figures
 from twoplayer.evaluation.latents import Recovered, arithmetic, pictures_of, recover, walk
 from twoplayer.judging import Judge
-from twoplayer.loading import load_data
+from twoplayer.loading import whole_splits
 from twoplayer.recipes.load import load_recipe
 from twoplayer.recipes.schema import Recipe
 from twoplayer.runs.classes import Labels, class_ids
@@ -182,8 +182,7 @@ class Run:
         if told or train_size < 2 or seed < 0:
             why = f"its discriminator is told the {told[0]}" if told else f"train_size={train_size}, seed={seed}"
             raise UserError(f"{self.path} cannot be probed: {why}")
-        data = self.recipe.data
-        train, test = (load_data(data.model_copy(update={"split": split})) for split in ("train", "test"))
+        train, test = whole_splits(self.recipe.data)
         return label_probe(self.discriminator, *held_out(train, test, train_size, seed), seed)
 
     def _best_by_class(self, ids: list[int], n: int, best_of: int, stream: Stream) -> Tensor:

@@ -80,10 +80,14 @@ def doctor_notes(folder: RunFolder, recipe: Recipe) -> Notes:
 
 def _vitals(recipe: Recipe, batches: Batches) -> vitals.Probe:
     """Vital signs; held-out images are those of the test split, for sources that have one."""
-    data = held_out_data(recipe.data) if recipe.data.split == "train" else None
-    coarse = recipe.data.condition_on_coarse
-    device = batches.images.device
-    held_out = None if data is None else Batches(data, 1, Stream(0), device, condition_on_coarse=coarse)
+
+    def held_out() -> Batches | None:
+        data = held_out_data(recipe.data) if recipe.data.split == "train" else None
+        if data is None:
+            return None
+        coarse = recipe.data.condition_on_coarse
+        return Batches(data, 1, Stream(0), batches.images.device, condition_on_coarse=coarse)
+
     told = vitals.Told(recipe.generator.takes, recipe.discriminator.takes)
     return vitals.vitals_probe(batches, held_out, recipe.latents, told, recipe.seed)
 

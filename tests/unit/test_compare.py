@@ -114,11 +114,11 @@ def test_runs_of_several_seeds_are_those_of_each_seed_alone(several: Path, tiny_
 
 
 def test_seeds_only_grow_and_a_run_with_one_stays_that(several: Path, tiny_run: tp.Run, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="seeds only grows"):
+    with pytest.raises(UserError, match="several only become more"):
         tp.train(None, "seeds=1", out=several, resume=True, device="cpu", quiet=True)
     alone = tmp_path / "alone"
     shutil.copytree(tiny_run.path, alone)
-    with pytest.raises(UserError, match="one seed"):
+    with pytest.raises(UserError, match="one stays one"):
         tp.train(None, "seeds=2", out=alone, resume=True, device="cpu", quiet=True)
     assert len(tp.load(alone).sample(2)) == 2
     (tmp_path / "seed-0-old").mkdir()

@@ -199,7 +199,7 @@ def test_vital_signs() -> None:
     batches, held_out = (
         Batches(ImageData(images, "test"), 1, Stream(0), torch.device("cpu")) for images in (train, other)
     )
-    probe = vitals.vitals_probe(batches, held_out, NormalLatents(dim=3), vitals.Told(), seed=0)
+    probe = vitals.vitals_probe(batches, lambda: held_out, NormalLatents(dim=3), vitals.Told(), seed=0)
     good = probe(_Copies(to_float(fresh)), _Tone())
     assert good == probe(_Copies(to_float(fresh)), _Tone())
     assert good[vitals.DIVERSITY] == pytest.approx(1.0, abs=0.1)
@@ -213,7 +213,7 @@ def test_vital_signs() -> None:
     assert alike[vitals.COVERAGE] < 0.2
     dark = probe(_Copies(torch.full((1, 1, 8, 8), -1.0)), _Tone())
     assert dark[vitals.LOGIT_FAKE] == -1.0
-    without = vitals.vitals_probe(batches, None, NormalLatents(dim=3), vitals.Told(), seed=0)(
+    without = vitals.vitals_probe(batches, lambda: None, NormalLatents(dim=3), vitals.Told(), seed=0)(
         _Copies(to_float(fresh)), _Tone()
     )
     assert not {vitals.NEARNESS, vitals.LOGIT_HELD_OUT} & without.keys()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
@@ -16,6 +17,10 @@ from twoplayer.recipes.schema import Recipe
 Figures = dict[str, float]
 """By name: `modes` found; `high_quality`, the share of the fakes that belong to a mode, where that can be said; `kl` of
 the shares of the modes to those of the data, in nats, infinite where no fake belongs to one."""
+
+
+NOTHING_FOUND: Figures = {"modes": 0.0, "high_quality": 0.0, "kl": math.inf}
+"""What fakes are worth of which none belongs to a mode, and a game that diverged."""
 
 
 class KnownModes(ABC):

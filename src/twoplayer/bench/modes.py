@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from twoplayer.bench.known_modes import Figures, KnownModes
+from twoplayer.bench.known_modes import NOTHING_FOUND, KnownModes
 from twoplayer.bench.points import GRID, RING
 from twoplayer.bench.stacked import StackedMnist
 from twoplayer.bench.techniques import game_of
@@ -29,9 +29,6 @@ from twoplayer.training.loop import Schedule, train
 from twoplayer.training.state import TrainingState, new_state, prepare
 
 DATA: tuple[KnownModes, ...] = (RING, GRID, StackedMnist())
-
-NOTHING_FOUND: Figures = {"modes": 0.0, "high_quality": 0.0, "kl": math.inf}
-"""What a game that diverged is worth."""
 
 
 @dataclass(frozen=True)

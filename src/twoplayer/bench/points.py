@@ -23,7 +23,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from twoplayer.bench.known_modes import Figures, KnownModes
+from twoplayer.bench.known_modes import NOTHING_FOUND, Figures, KnownModes
 from twoplayer.core.batch import Batch, BatchSupply
 from twoplayer.core.modes import mode
 from twoplayer.core.protocols import ImageShape, Latents
@@ -88,7 +88,7 @@ class Points(KnownModes):
         """The figures of points [N, 2, 1, 1]."""
         counts = self.count(points)
         if not counts.sum():
-            return {"modes": 0.0, "high_quality": 0.0, "kl": math.inf}
+            return NOTHING_FOUND
         modes, divergence = modes_and_divergence(counts, torch.ones_like(counts))
         return {"modes": float(modes), "high_quality": float(counts.sum()) / len(points), "kl": divergence}
 

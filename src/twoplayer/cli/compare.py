@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from twoplayer.evaluation.compare import Line
 
 
 def compare(
@@ -55,12 +58,9 @@ def compare(
         console.print(f"page     {page}", soft_wrap=True, markup=False)
 
 
-def _reasons(lines: tuple[object, ...]) -> dict[str, list[str]]:
-    from twoplayer.evaluation.compare import Line
-
+def _reasons(lines: tuple[Line, ...]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for line in lines:
-        assert isinstance(line, Line)
         if line.not_ranked:
             found.setdefault(line.not_ranked, []).append(line.figure)
     return found

@@ -76,9 +76,9 @@ def remarks(figures: dict[str, dict[str, Any]]) -> list[str]:
         if "nearer_to_train" in figure:
             share, ratio = figure["nearer_to_train"], figure["distance_ratio"]
             lines.append(
-                f"{name}: {share['mean']:.1%} +- {share['spread']:.1%} of the fakes nearer to training than to "
+                f"{name}: {share['value']:.1%} +- {share['spread']:.1%} of the fakes nearer to training than to "
                 f"held-out images (held-out images themselves: {share['floor']:.1%}, copies: 100 %); distance "
-                f"{number(ratio['mean'])} of the usual"
+                f"{number(ratio['value'])} of the usual"
             )
         if figure.get("deviation") is not None:
             lines.append(f"{name}: standard deviation over subsets {number(figure['deviation'])}")

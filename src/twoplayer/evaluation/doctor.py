@@ -33,9 +33,6 @@ OTHERS: tuple[Callable[[Rows], Finding | None], ...] = (
 """Of two that are equally sure the one nearer to the cause comes first."""
 
 
-ANYTHING = "anything"
-
-
 @dataclass(frozen=True)
 class Diagnosis:
     """What the doctor says.
@@ -43,10 +40,12 @@ class Diagnosis:
     Attributes:
         findings: what goes wrong, causes before symptoms and the surest first; none for a healthy run.
         not_examined: what could not be looked at, and why.
+        examined: whether the log was long enough to look at anything.
     """
 
     findings: tuple[Finding, ...]
     not_examined: tuple[str, ...]
+    examined: bool = True
 
     def as_json(self) -> dict[str, Any]:
         """The same as plain data."""
@@ -56,9 +55,8 @@ class Diagnosis:
     @property
     def words(self) -> str:
         """The verdict in a few words."""
-        if any(text.startswith(ANYTHING) for text in self.not_examined) and not self.findings:
-            return "not examined"
-        return ", ".join(finding.name for finding in self.findings) or "healthy, as far as can be seen"
+        unnamed = "healthy, as far as can be seen" if self.examined else "not examined"
+        return ", ".join(finding.name for finding in self.findings) or unnamed
 
 
 def diagnose(
@@ -77,7 +75,8 @@ def diagnose(
     """
     fools = recipe.objective.generator_fools and isinstance(recipe.objective, Probabilistic)
     found: list[Finding] = []
-    if len(rows) >= LEAST_ROWS:
+    examined = len(rows) >= LEAST_ROWS
+    if examined:
         checks = DOMINANCE + OTHERS if fools else OTHERS
         found = [finding for check in checks if (finding := check(rows)) is not None]
         for figure in (figures or {}).values():
@@ -88,12 +87,12 @@ def diagnose(
         found.insert(0, game_checks.diverged(int(failure["step"]), str(failure["words"])))
     found.sort(key=lambda finding: (finding.symptom, -finding.sure))
     treated = tuple(replace(finding, remedies=prescribed(finding.remedies, recipe)) for finding in found)
-    return Diagnosis(treated, tuple(_not_examined(rows, recipe)))
+    return Diagnosis(treated, tuple(_not_examined(rows, recipe)), examined)
 
 
 def _not_examined(rows: Rows, recipe: Recipe) -> list[str]:
     if len(rows) < LEAST_ROWS:
-        return [f"{ANYTHING} (the log has {len(rows)} lines; it takes {LEAST_ROWS})"]
+        return [f"anything (the log has {len(rows)} lines; it takes {LEAST_ROWS})"]
     missing = []
     if not isinstance(recipe.objective, Probabilistic):
         missing.append("who dominates, oscillation (this game has no scores)")

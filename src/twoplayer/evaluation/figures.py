@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from statistics import fmean, pstdev
@@ -161,9 +161,8 @@ def _summed_up(metric: Metric, found: list[tuple[Values, Values]], evaluation: E
     extracted = bool(SEEN_BY_EXTRACTOR & set(metric.needs))
     figures: Figures = {}
     for key, better in metric.better.items():
-        values, floors = ([_finite(one[key]) for one in side] for side in zip(*found, strict=True))
-        figure: dict[str, Any] = {"value": _mean(values), "spread": _spread(values)}
-        figure |= {"floor": _mean(floors), "floor_spread": _spread(floors), "better": better}
+        values, floors = ([one[key] for one in side] for side in zip(*found, strict=True))
+        figure = over_seeds(values, floors) | {"better": better}
         for deviation, of in metric.deviations.items():
             if of == key:
                 figure["deviation"] = fmean(fake[deviation] for fake, _ in found) or None  # 0: of one part only
@@ -204,9 +203,7 @@ def memorization_figure(draw: Draw, evaluation: Evaluation) -> dict[str, Any]:
         floors.append(memorization(train, near, fresh))
     figure: dict[str, Any] = {}
     for name in ("nearer_to_train", "distance_ratio", "copying_z"):
-        values, floor = ([_finite(getattr(one, name)) for one in side] for side in (found, floors))
-        figure[name] = {"mean": _mean(values), "spread": _spread(values)}
-        figure[name] |= {"floor": _mean(floor), "floor_spread": _spread(floor)}
+        figure[name] = over_seeds(*([getattr(one, name) for one in side] for side in (found, floors)))
     figure["extractor"] = evaluation.extractor.provenance
     counts = {"n_train": len(train), "n_real": n, "n_fake": n, "floor_split": evaluation.real.data.split}
     return figure | evaluation.facts | counts
@@ -238,16 +235,10 @@ def series(by_step: dict[int, Figures]) -> dict[str, Any]:
     }
 
 
-def _finite(value: float) -> float | None:
-    """JSON has no infinity: a figure that is infinite is null there."""
-    return value if math.isfinite(value) else None
-
-
-def _mean(values: list[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return fmean(known) if len(known) == len(values) else None
-
-
-def _spread(values: list[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return pstdev(known) if len(known) == len(values) else None
+def over_seeds(values: Sequence[float], floors: Sequence[float]) -> dict[str, Any]:
+    """Means and population deviations of a figure and of its floor; JSON has no infinity, such ones are null."""
+    found: dict[str, Any] = {}
+    for name, spread, numbers in (("value", "spread", values), ("floor", "floor_spread", floors)):
+        finite = all(map(math.isfinite, numbers))
+        found |= {name: fmean(numbers) if finite else None, spread: pstdev(numbers) if finite else None}
+    return found

@@ -40,8 +40,12 @@ def course(rows: Rows, key: str) -> list[tuple[int, float]]:
 
 def recent(rows: Rows, key: str, share: float = 0.25) -> list[float]:
     """Values of a figure over the last part of the log."""
-    values = [value for _, value in course(rows, key)]
-    return values[-max(1, round(share * len(values))) :] if values else []
+    return last_part(course(rows, key), share)
+
+
+def last_part(points: Sequence[tuple[int, float]], share: float = 0.25) -> list[float]:
+    """Values of the last points."""
+    return [value for _, value in points[-max(1, round(share * len(points))) :]]
 
 
 def since_when(points: Sequence[tuple[int, float]], holds: Callable[[float], bool]) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from statistics import fmean, median, pstdev
 
-from twoplayer.evaluation.findings import LEAST_ROWS, Finding, Rows, course, recent, since_when, sureness
+from twoplayer.evaluation.findings import LEAST_ROWS, Finding, Rows, course, last_part, recent, since_when, sureness
 
 LOST_SCORE = 0.05
 WON_SCORE = 0.85
@@ -106,7 +106,7 @@ def drift(rows: Rows) -> Finding | None:
         return None
     level = [(step, (abs(a) + abs(b)) / 2.0) for (step, a), (_, b) in zip(real, fake, strict=True)]
     early = median([value for _, value in level[len(level) // 8 : len(level) // 4 + 1]])
-    now = median([value for _, value in level[-max(2, len(level) // 4) :]])
+    now = median(last_part(level))
     if now < DRIFTED or now < 3.0 * early:
         return None
     return Finding(

@@ -6,7 +6,6 @@ classifier trained on as many real images: what perfect fakes would get. GAN-tes
 
 from __future__ import annotations
 
-from statistics import fmean, pstdev
 from typing import Any
 
 import torch
@@ -14,13 +13,22 @@ from torch import Tensor
 
 from twoplayer.core.errors import UserError
 from twoplayer.core.extractor import Images
+from twoplayer.core.protocols import Given
 from twoplayer.core.rng import Stream
 from twoplayer.data.images import ImageData
-from twoplayer.evaluation.figures import Draw, Evaluation
+from twoplayer.evaluation.figures import Draw, Evaluation, over_seeds
 from twoplayer.extractors.cnn import ClassifierCnn, accuracy_of
 
 CLASSIFIER = ClassifierCnn(thousand_images=20.0, least_accuracy=0.0)
 """Shown 20,000 images, so that it takes seconds; the same for fakes and reals."""
+
+
+def require_gan_train(takes: tuple[Given, ...], train: ImageData | None) -> None:
+    """Raise UserError unless the generator is told labels and there are labeled images that it did not learn from."""
+    if "labels" not in takes:
+        raise UserError("GAN-train is about conditional runs: this generator takes no label")
+    if train is None or train.labels is None:
+        raise UserError("GAN-train needs labeled images that the run did not see: data.split=train on data with splits")
 
 
 def gan_train_figure(draw: Draw, evaluation: Evaluation) -> dict[str, Any]:
@@ -29,27 +37,20 @@ def gan_train_figure(draw: Draw, evaluation: Evaluation) -> dict[str, Any]:
     Args:
         draw: of a conditional generator.
         evaluation: whose `size` says how many images the classifier learns from.
-
-    Raises:
-        UserError: the generator takes no labels, or there are no held-out real images with labels.
     """
-    if evaluation.train is None or evaluation.train.data.labels is None:
-        raise UserError("GAN-train needs labeled images that the run did not see: data.split=train on data with splits")
+    assert evaluation.train is not None, "see require_gan_train"
     train, held_out = evaluation.train.data, evaluation.real.data
     size = min(evaluation.size, len(train))
     values, floors = [], []
     for seed in range(evaluation.seeds):
         place = Stream(seed).child("evaluate", "gan-train")
         pixels, labels = draw(size, place.child("fakes"))
-        if labels is None:
-            raise UserError("GAN-train is about conditional runs: this generator takes no label")
+        assert labels is not None, "see require_gan_train"
         values.append(_accuracy(pixels, labels, held_out, place))
         some = train.chosen(place.child("reals").permutation(len(train))[:size])
         assert some.labels is not None
         floors.append(_accuracy(some.images, some.labels, held_out, place))
-    figure: dict[str, Any] = {"value": fmean(values), "spread": pstdev(values)}
-    figure |= {"floor": fmean(floors), "floor_spread": pstdev(floors), "better": "higher"}
-    figure["metric"] = CLASSIFIER.model_dump(mode="json")
+    figure = over_seeds(values, floors) | {"better": "higher", "metric": CLASSIFIER.model_dump(mode="json")}
     return figure | evaluation.facts | {"n_real": len(held_out), "n_fake": size, "floor_split": train.split}
 
 

@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any
 
 from twoplayer.evaluation import vitals
-from twoplayer.evaluation.findings import Finding, Rows, course, recent, since_when, sureness
+from twoplayer.evaluation.findings import Finding, Rows, course, last_part, recent, since_when, sureness
 
 TOTAL_COLLAPSE = 0.1
 PARTIAL_COLLAPSE = 0.5
@@ -121,7 +121,7 @@ def overfitting(rows: Rows) -> Finding | None:
     ]
     if len(points) < 2:
         return None
-    now = median([value for _, value in points[-max(1, len(points) // 4) :]])
+    now = median(last_part(points))
     if now < OVERFITTED:
         return None
     return Finding(

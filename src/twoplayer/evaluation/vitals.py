@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +34,6 @@ COVERAGE = "vitals/coverage"
 LOGIT_TRAIN = "vitals/logit_train"
 LOGIT_HELD_OUT = "vitals/logit_held_out"
 LOGIT_FAKE = "vitals/logit_fake"
-LOGIT_SPREAD = "vitals/logit_spread"
 NEARNESS = "vitals/nearness_to_train"
 
 Probe = Callable[[nn.Module, nn.Module], dict[str, float]]
@@ -48,27 +48,38 @@ class Told:
     discriminator: tuple[Given, ...] = ()
 
 
-def vitals_probe(batches: Batches, held_out: Batches | None, latents: Latents, told: Told, seed: int) -> Probe:
+def vitals_probe(
+    batches: Batches, held_out: Callable[[], Batches | None], latents: Latents, told: Told, seed: int
+) -> Probe:
     """A function that takes the vital signs of two players.
 
-    Always the same images, latents and labels, so that the figures of one run compare over time.
+    Always the same images, latents and labels, so that the figures of one run compare over time. Held-out images are
+    loaded when signs are first taken: a training begins without them.
 
     Args:
         batches: images that are trained on.
-        held_out: others of the same kind, where there are any.
+        held_out: loads others of the same kind, where there are any.
         latents: how z is distributed.
         told: what the players have to be told.
         seed: of the choice.
     """
     place = Stream(seed).child("vitals")
     train = batches.some(IMAGES, place.child("train"))
-    other = None if held_out is None else held_out.some(min(IMAGES, len(held_out.images)), place.child("held-out"))
     some = place.child("pool").permutation(len(batches.images))[:TRAIN_IMAGES]
     pool = batches.images[some.to(batches.images.device)].cpu()
-    usual = None if other is None else _usual(other.images.flatten(1).cpu(), pool)
+
+    @cache
+    def other_and_usual() -> tuple[Batch, float] | None:
+        """Held-out images, and how far they are from the images that are trained on."""
+        found = held_out()
+        if found is None:
+            return None
+        other = found.some(min(IMAGES, len(found.images)), place.child("held-out"))
+        return other, max(distance_to(pool, other.images.flatten(1).cpu()), 1e-12)
 
     @torch.no_grad()
     def probe(generator: nn.Module, discriminator: nn.Module) -> dict[str, float]:
+        other, usual = other_and_usual() or (None, 0.0)
         with mode(generator, training=False), mode(discriminator, training=False):
             z = latents.draw(IMAGES, place.child("latents"), train.images)
             fake = conditioned(generator, train.given(told.generator))(z)
@@ -76,7 +87,7 @@ def vitals_probe(batches: Batches, held_out: Batches | None, latents: Latents, t
         fakes = fake.flatten(1).cpu()
         reals = train.images.flatten(1).cpu()[: len(batches.images)]  # a smaller set comes again and again
         found |= {DIVERSITY: diversity(fakes, reals), COVERAGE: _coverage(fakes, reals)}
-        if usual is not None:
+        if other is not None:
             found[NEARNESS] = distance_to(pool, fakes) / usual
         return found
 
@@ -86,7 +97,7 @@ def vitals_probe(batches: Batches, held_out: Batches | None, latents: Latents, t
 def _logits(discriminator: nn.Module, told: Told, train: Batch, other: Batch | None, fake: Tensor) -> dict[str, float]:
     judge = conditioned(discriminator, train.given(told.discriminator))
     on_train, on_fake = judge(train.images).logits.double(), judge(fake).logits.double()
-    found = {LOGIT_TRAIN: on_train.mean(), LOGIT_FAKE: on_fake.mean(), LOGIT_SPREAD: on_train.std(correction=0)}
+    found = {LOGIT_TRAIN: on_train.mean(), LOGIT_FAKE: on_fake.mean()}
     if other is not None:
         judge = conditioned(discriminator, other.given(told.discriminator))
         found[LOGIT_HELD_OUT] = judge(other.images).logits.double().mean()
@@ -108,11 +119,6 @@ def _coverage(fakes: Tensor, reals: Tensor) -> float:
         return 1.0
     reals, fakes = reals.double(), fakes.double()
     return float((nearest(reals, fakes) <= nearest_within(reals, k)).double().mean())
-
-
-def _usual(held_out: Tensor, pool: Tensor) -> float:
-    """What `distance_to` is for images that were not trained on."""
-    return max(distance_to(pool, held_out), 1e-12)
 
 
 def distance_to(pool: Tensor, images: Tensor) -> float:

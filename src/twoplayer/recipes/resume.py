@@ -30,14 +30,22 @@ def resumed_recipe(config: str, recipe: str | None, changes: list[Override]) -> 
     own = load_recipe(config)
     asked = check(merge(read_recipe(config if recipe is None else recipe), changes))
     require_same(core(own), core(asked), "it cannot be resumed with another recipe")
-    if recipe is not None and recipe.endswith((".yaml", ".yml")):
+    said, is_file = {path[0] for path, _ in changes}, recipe is not None and recipe.endswith((".yaml", ".yml"))
+    if is_file or "seeds" in said:
+        _require_seeds(own.seeds, asked.seeds)
+    if is_file:
         return asked
-    said = {path[0] for path, _ in changes}
     kept = {key: value for key, value in plain(own).items() if key in LOGGING and key not in said}
     length = own if not said & {"steps", "epochs"} else asked
     kept |= {key: getattr(length, key) for key in ("steps", "epochs")}
     kept["stop"] = asked.stop if "stop" in said else own.stop
     return asked.model_copy(update=kept)
+
+
+def _require_seeds(own: int, asked: int) -> None:
+    """Raise UserError unless a folder of several seeds stays one and gets more of them at most."""
+    if asked < own or (own == 1 and asked > 1):
+        raise UserError(f"seeds: the run has {own}, asked for {asked}: several only become more, one stays one")
 
 
 def plain(recipe: Recipe) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from twoplayer.ops.batch_norm import BatchNorm
 from twoplayer.ops.convolution import count_parameters
 from twoplayer.recipes.load import load_recipe
 from twoplayer.regularizers.gradient_penalty import GradientPenalty
-from twoplayer.training.play import play_simultaneous
+from twoplayer.training.play import play_step
 from twoplayer.training.step import Game, Player
 
 RECIPE = load_recipe("mnist-wgan-gp")
@@ -181,7 +181,8 @@ def test_same_answers_in_both_modes(golden: dict[str, np.ndarray]) -> None:
         assert difference < 1e-5 * max(1.0, np.abs(golden[name]).max()), f"{name}: {difference}"
 
 
-def test_same_weights_after_three_simultaneous_steps(golden: dict[str, np.ndarray]) -> None:
+@pytest.mark.parametrize("fast", [True, False])
+def test_same_weights_after_three_simultaneous_steps(golden: dict[str, np.ndarray], fast: bool) -> None:
     generator, discriminator = players(torch.float64)
     before = {
         "generator": [t.clone() for t in own_tensors(generator)],
@@ -193,11 +194,12 @@ def test_same_weights_after_three_simultaneous_steps(golden: dict[str, np.ndarra
         objective=RECIPE.objective,
         regularizers=RECIPE.regularizers,
         latents=GoldenLatents(),
+        fast=fast,
     )
     steps = count()
     for _ in range(STEPS):
         step = next(steps)
-        play_simultaneous(game, lambda step=step: Batch(images(step, torch.float64)), GoldenStream(step))
+        play_step(RECIPE.play, game, lambda step=step: Batch(images(step, torch.float64)), GoldenStream(step))
     for role, module in (("generator", generator), ("discriminator", discriminator)):
         started = [value for _, _, value in weights_of(module, before[role])]
         for index, (kind, _, value) in enumerate(weights_of(module, own_tensors(module))):

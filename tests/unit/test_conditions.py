@@ -25,8 +25,9 @@ from twoplayer.networks.dcgan import DcganDiscriminator
 from twoplayer.networks.mlp import MlpDiscriminator, MlpGenerator
 from twoplayer.objectives.minimax import Minimax
 from twoplayer.optimizers.sgd import Sgd
+from twoplayer.recipes.schema import Alternating, Simultaneous
 from twoplayer.runs.sampling import BLOCK, sample
-from twoplayer.training.play import play_alternating, play_simultaneous
+from twoplayer.training.play import play_step
 from twoplayer.training.step import Game, Player
 
 CPU = torch.device("cpu")
@@ -58,7 +59,7 @@ class Told(nn.Module):
         return Verdict(inputs.flatten(1).sum(1) * self.weight)
 
 
-@pytest.mark.parametrize("play", [play_simultaneous, play_alternating])
+@pytest.mark.parametrize("play", [Simultaneous(), Alternating()])
 def test_fakes_get_the_labels_of_the_reals_and_both_players_hear_them(play) -> None:
     generator, discriminator = Told(True), Told(False)
     game = Game(
@@ -69,7 +70,7 @@ def test_fakes_get_the_labels_of_the_reals_and_both_players_hear_them(play) -> N
         NormalLatents(dim=4),
     )
     labels = torch.tensor([3, 1, 2])
-    play(game, lambda: Batch(torch.zeros(3, 1, 2, 2), labels), Stream(0))
+    play_step(play, game, lambda: Batch(torch.zeros(3, 1, 2, 2), labels), Stream(0))
     for player in (generator, discriminator):
         assert player.heard
         assert all(n == 3 and torch.equal(heard, labels) for n, heard in player.heard)

@@ -21,8 +21,8 @@ from twoplayer.objectives.minimax import Minimax
 from twoplayer.objectives.semi_supervised import SemiSupervised
 from twoplayer.ops.maxout import Maxout
 from twoplayer.ops.weight_norm import WeightNormLinear
-from twoplayer.regularizers.gradient_penalty import input_gradient
 from twoplayer.regularizers.historical_averaging import HistoricalAveraging, ParameterMean
+from twoplayer.regularizers.slope import input_gradient
 from twoplayer.regularizers.spectral_normalization import SpectralNormalization
 
 N = 2000

@@ -16,11 +16,12 @@ from twoplayer.core.errors import Diverged
 from twoplayer.core.rng import Stream
 from twoplayer.objectives.minimax import Minimax
 from twoplayer.recipes.load import load_recipe, parse_overrides
+from twoplayer.recipes.schema import Alternating, Simultaneous
 from twoplayer.runs.folder import RunFolder
 from twoplayer.training.checkpoint import read_newest
 from twoplayer.training.ema import averaged, decay_per_step
 from twoplayer.training.loop import Schedule
-from twoplayer.training.play import play_alternating, play_simultaneous
+from twoplayer.training.play import play_step
 from twoplayer.training.state import TrainingState, new_state
 from twoplayer.training.step import first_not_finite
 
@@ -62,7 +63,7 @@ def test_simultaneous_play_is_two_gradients_at_the_same_parameters() -> None:
     for module, loss in ((generator, loss_g), (discriminator, loss_d)):
         gradients = torch.autograd.grad(loss, list(module.parameters()), retain_graph=True)
         by_hand += [p - 0.1 * g for p, g in zip(module.parameters(), gradients, strict=True)]
-    report = play_simultaneous(state.game, lambda: real, stream)
+    report = play_step(Simultaneous(), state.game, lambda: real, stream)
     played = weights(state.game.generator.network) + weights(state.game.discriminator.network)
     for mine, theirs in zip(by_hand, played, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-10, atol=1e-12)
@@ -95,7 +96,7 @@ def test_alternating_play_judges_g_by_the_new_d() -> None:
         drawn.append(1)
         return real
 
-    play_alternating(state.game, next_batch, stream, discriminator_steps=2)
+    play_step(Alternating(discriminator_steps=2), state.game, next_batch, stream)
     assert len(drawn) == 2, "a fresh real batch for each update of D"
     for mine, played in ((generator, state.game.generator), (discriminator, state.game.discriminator)):
         for a, b in zip(mine.state_dict().values(), played.network.state_dict().values(), strict=True):
@@ -114,7 +115,7 @@ def test_the_penalty_reaches_only_d() -> None:
     moved = {}
     for weight in (0.0, 1000.0):
         state = tiny_state(*SGD, f"regularizers.0.weight={weight}")
-        play_simultaneous(state.game, real_batch, Stream(0))
+        play_step(Simultaneous(), state.game, real_batch, Stream(0))
         moved[weight] = (weights(state.game.generator.network), weights(state.game.discriminator.network))
     assert all(torch.equal(a, b) for a, b in zip(moved[0.0][0], moved[1000.0][0], strict=True))
     assert not all(torch.equal(a, b) for a, b in zip(moved[0.0][1], moved[1000.0][1], strict=True))
@@ -122,7 +123,7 @@ def test_the_penalty_reaches_only_d() -> None:
 
 def test_weight_clipping_holds_after_every_step() -> None:
     state = tiny_state("objective.name=wasserstein", "regularizers=[{name: weight-clipping, bound: 0.01}]")
-    play_simultaneous(state.game, real_batch, Stream(0))
+    play_step(Simultaneous(), state.game, real_batch, Stream(0))
     assert max(p.abs().max() for p in state.game.discriminator.network.parameters()) <= 0.01
 
 

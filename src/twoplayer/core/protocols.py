@@ -7,7 +7,7 @@ only some pieces have is a protocol here, tested once with `isinstance`, never a
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import ClassVar, Literal, Protocol, Self, runtime_checkable
 
 from torch import Tensor, nn
@@ -72,6 +72,17 @@ class DiscriminatorNetwork(Component):
 
 
 @runtime_checkable
+class Chained(Protocol):
+    """A network that is its layers one after another, which allows for faster steps (see `ops/chains`)."""
+
+    def chain(self) -> Sequence[nn.Module] | None:
+        """The layers in their order; None where the module, as it was configured, does more than that.
+
+        What the last layer makes, flattened, is what D says of each image, [N]; what it is given are the features.
+        """
+
+
+@runtime_checkable
 class NeedsPreparation(Protocol):
     """A network that looks at typical inputs once, before training.
 
@@ -117,6 +128,11 @@ class Objective(Component):
     """Whether `generator_loss` reads D's verdict on real images at D's present parameters."""
     generator_fools: ClassVar[bool] = True
     """Whether G is after D's verdict on its fakes. Where it is not, a D that is sure of itself does no harm."""
+
+    @property
+    def zero_sum(self) -> bool:
+        """Whether G's loss on a fake is minus D's, up to what does not depend on the fake."""
+        return False
 
     def at(self, stream: Stream) -> Self:
         """The same game with the random choices of one update made; itself where it makes none."""
@@ -176,6 +192,23 @@ class DiscriminatorPenalty(Protocol):
 
     def discriminator_penalty(self, judge: nn.Module, real: Batch, fake: Tensor, stream: Stream) -> Tensor:
         """The weighted penalty per image, [N], with a graph to D's parameters; fake: [N, C, H, W]."""
+
+
+@runtime_checkable
+class SlopePenalty(DiscriminatorPenalty, Protocol):
+    """A penalty that looks at D only through its slope, the gradient of each image's logit with respect to it.
+
+    Attributes:
+        inference_mode: D judges the images in inference mode.
+    """
+
+    inference_mode: bool
+
+    def places(self, real: Batch, fake: Tensor, stream: Stream) -> Tensor:
+        """The images [M, C, H, W] at which the slope is looked at; fake: [N, C, H, W]."""
+
+    def of_slope(self, slope: Tensor) -> Tensor:
+        """The weighted penalty per image, [M], of slopes [M, C, H, W]."""
 
 
 @runtime_checkable

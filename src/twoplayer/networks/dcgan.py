@@ -140,6 +140,12 @@ class _Generator(nn.Module):
         images: Tensor = self.to_image(self.blocks(hidden))
         return images.tanh()
 
+    def chain(self) -> list[nn.Module] | None:
+        """See `Chained`."""
+        if self.num_classes:
+            return None
+        return [self.project, nn.Unflatten(1, self.start_shape), self.blocks, self.to_image, nn.Tanh()]
+
 
 class _Discriminator(nn.Module):
     def __init__(self, config: DcganDiscriminator, image_shape: ImageShape, num_classes: int) -> None:
@@ -162,6 +168,10 @@ class _Discriminator(nn.Module):
             images = torch.cat([images, label_planes(labels, self.num_classes, images)], 1)
         features: Tensor = self.blocks(images)
         return Verdict(logits=self.to_logit(features).flatten(), features=features.flatten(1))
+
+    def chain(self) -> list[nn.Module] | None:
+        """See `Chained`."""
+        return None if self.num_classes else [self.blocks, self.to_logit]
 
 
 def _normalize_and_rectify(config: DcganGenerator | DcganDiscriminator, channels: int) -> list[nn.Module]:

@@ -26,7 +26,10 @@ from twoplayer.core.protocols import DiscriminatorNetwork, GeneratorNetwork, Ima
 from twoplayer.core.verdict import Verdict
 from twoplayer.networks.upsampling import sizes_by_doubling
 from twoplayer.ops.batch_norm import BatchNorm
+from twoplayer.ops.chains.affine import TransposedConvolution
+from twoplayer.ops.chains.link import Link, Setting, joins
 from twoplayer.ops.convolution import SameConv2d, SameConvTranspose2d
+from twoplayer.ops.convolve import Pair, Window
 from twoplayer.ops.initialization import glorot_uniform
 
 KERNEL_SIZE = 5
@@ -103,6 +106,18 @@ class UncroppedConvTranspose2d(nn.ConvTranspose2d):
         return full[..., top : top + height, left : left + width].contiguous()
 
 
+@joins(UncroppedConvTranspose2d)
+def _uncropped(layer: UncroppedConvTranspose2d, setting: Setting) -> Link:
+    """The adjoint of the convolution from `output_size`, which pads as much as would be cropped."""
+    height, width = layer.output_size
+
+    def window(size: Pair) -> Window:
+        rows, columns = (size[0] + layer.kernel_size[0] - 1 - height, size[1] + layer.kernel_size[1] - 1 - width)
+        return Window(before=(rows // 2, columns // 2), after=(rows - rows // 2, columns - columns // 2))
+
+    return TransposedConvolution(layer.weight, layer.bias, window, lambda _: layer.output_size, setting)
+
+
 class _Discriminator(nn.Module):
     def __init__(self, config: FlowersDiscriminator, image_shape: ImageShape) -> None:
         super().__init__()
@@ -117,3 +132,7 @@ class _Discriminator(nn.Module):
     def forward(self, images: Tensor) -> Verdict:
         features: Tensor = self.blocks(images)
         return Verdict(self.to_logit(features).flatten(), features.flatten(1))
+
+    def chain(self) -> list[nn.Module]:
+        """See `Chained`."""
+        return [self.blocks, self.to_logit]

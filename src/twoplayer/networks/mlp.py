@@ -142,3 +142,7 @@ class _Discriminator(nn.Module):
             values = torch.cat([values, one_hot(labels, self.num_classes, values)], 1)
         features: Tensor = self.hidden(values)
         return Verdict(self.to_logit(self.compare(features)).flatten(), features)
+
+    def chain(self) -> list[nn.Module] | None:
+        """See `Chained`."""
+        return None if self.num_classes else [nn.Flatten(), self.hidden, self.compare, self.to_logit]

@@ -147,6 +147,10 @@ class _Generator(nn.Module):
         images: Tensor = self.to_image(self.blocks(latents))
         return images.tanh()
 
+    def chain(self) -> list[nn.Module] | None:
+        """See `Chained`."""
+        return [self.blocks, self.to_image, nn.Tanh()]
+
 
 class _GeneratorWithReference(_Generator):
     """Carries the latents of its reference batch along; until `prepare` they are standard normal.
@@ -171,6 +175,9 @@ class _GeneratorWithReference(_Generator):
     def forward(self, latents: Tensor) -> Tensor:
         return super().forward(torch.cat([self.reference, latents]))[self.preparation_size :]
 
+    def chain(self) -> None:
+        """The reference batch goes along: no chain."""
+
 
 class _Discriminator(nn.Module):
     def __init__(self, config: PaperDcganDiscriminator, image_shape: ImageShape) -> None:
@@ -192,6 +199,10 @@ class _Discriminator(nn.Module):
     def forward(self, images: Tensor) -> Verdict:
         features: Tensor = self.blocks(images)
         return Verdict(self.to_logit(self.compare(features)).flatten(), features.flatten(1))
+
+    def chain(self) -> list[nn.Module]:
+        """See `Chained`."""
+        return [self.blocks, self.compare, self.to_logit]
 
 
 def _comparison(config: PaperDcganDiscriminator, channels: int, size: tuple[int, int]) -> tuple[nn.Module, int]:

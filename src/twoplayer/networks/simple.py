@@ -93,6 +93,10 @@ class _Discriminator(nn.Module):
         features: Tensor = self.hidden(images)
         return Verdict(self.to_logit(features).flatten(), features)
 
+    def chain(self) -> list[nn.Module]:
+        """See `Chained`."""
+        return [self.hidden, self.to_logit]
+
 
 def _dense(widths: tuple[int, ...]) -> list[nn.Module]:
     return [layer for inputs, outputs in pairwise(widths) for layer in (nn.Linear(inputs, outputs), nn.ReLU())]

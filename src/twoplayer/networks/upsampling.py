@@ -127,3 +127,7 @@ class _Discriminator(nn.Module):
     def forward(self, images: Tensor) -> Verdict:
         features: Tensor = self.features(images)
         return Verdict(self.to_logit(features).flatten(), features)
+
+    def chain(self) -> list[nn.Module]:
+        """See `Chained`."""
+        return [self.features, self.to_logit]

@@ -93,6 +93,10 @@ class Minimax(CrossEntropyGame):
     name: Literal["minimax"] = "minimax"
     generator_objective: Literal["non-saturating", "saturating"] = "non-saturating"
 
+    @property
+    def zero_sum(self) -> bool:
+        return self.generator_objective == "saturating" and self.fake_target == 0.0
+
     def generator_loss(self, real: Verdict, fake: Verdict) -> Tensor:
         if self.generator_objective == "saturating":
             return -F.softplus(fake.logits)

@@ -19,6 +19,10 @@ class Wasserstein(SeparableObjective):
 
     name: Literal["wasserstein"] = "wasserstein"
 
+    @property
+    def zero_sum(self) -> bool:
+        return True
+
     def real_loss(self, real: Verdict) -> Tensor:
         """-D(x), [N]."""
         return -real.logits

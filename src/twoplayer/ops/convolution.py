@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from twoplayer.ops.convolve import Pair, Window
+
 
 def same_output_size(size: int, stride: int) -> int:
     """Pixels that a "same" convolution makes of `size` pixels: ceil(size / stride)."""
@@ -24,6 +26,13 @@ def same_padding(size: int, kernel_size: int, stride: int) -> tuple[int, int]:
     return total // 2, total - total // 2
 
 
+def same_window(size: Pair, kernel_size: tuple[int, ...], stride: tuple[int, ...]) -> Window:
+    """The movement of a "same" convolution over images of `size` (rows, columns)."""
+    top, bottom = same_padding(size[0], kernel_size[0], stride[0])
+    left, right = same_padding(size[1], kernel_size[1], stride[1])
+    return Window((stride[0], stride[1]), (top, left), (bottom, right))
+
+
 class SameConv2d(nn.Conv2d):
     """Convolution [N, C, H, W] -> [N, K, ceil(H / stride), ceil(W / stride)]."""
 
@@ -31,6 +40,10 @@ class SameConv2d(nn.Conv2d):
         self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, bias: bool = True
     ) -> None:
         super().__init__(in_channels, out_channels, kernel_size, stride, bias=bias)
+
+    def window(self, size: Pair) -> Window:
+        """How the kernel moves over images of `size` (rows, columns)."""
+        return same_window(size, self.kernel_size, self.stride)
 
     def forward(self, images: Tensor) -> Tensor:
         height, width = images.shape[-2:]
@@ -55,6 +68,11 @@ class SameConvTranspose2d(nn.ConvTranspose2d):
     ) -> None:
         super().__init__(in_channels, out_channels, kernel_size, stride, bias=bias)
         self.output_size = output_size
+
+    @property
+    def window(self) -> Window:
+        """How the kernel of the convolution whose adjoint this is moves over images of `output_size`."""
+        return same_window(self.output_size, self.kernel_size, self.stride)
 
     def forward(self, images: Tensor, output_size: list[int] | None = None) -> Tensor:
         height, width = self.output_size

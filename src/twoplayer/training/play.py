@@ -1,14 +1,17 @@
-"""In which order the players move. Each function plays one step (one update of G) and reports its scalars."""
+"""In which order the players move. A step is one update of G; it reports its scalars."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
 
 from twoplayer.core.batch import Batch
 from twoplayer.core.rng import Stream
+from twoplayer.core.verdict import Verdict
 from twoplayer.recipes.schema import Alternating, Play
+from twoplayer.training.fast import Fast, can_be_fast
 from twoplayer.training.step import (
     Game,
     Report,
@@ -21,42 +24,68 @@ from twoplayer.training.step import (
 NextBatch = Callable[[], Batch]
 
 
-def play_simultaneous(game: Game, next_batch: NextBatch, stream: Stream) -> Report:
-    """Both gradients at the same parameters, from one fake batch; then both updates."""
-    real = next_batch()
-    fake = game.draw_fakes(real, stream)
-    loss_d, verdicts, report = discriminator_loss(game, real, fake, stream)
-    loss_g, report_g = generator_loss(game, *verdicts)
-    game.generator.differentiate(loss_g, keep_graph=True)
-    game.discriminator.differentiate(loss_d)
-    update_discriminator(game)
-    update_generator(game)
-    return report | report_g
+class Moves(Protocol):
+    """What can be done in a step. Each move names its own place in the random stream."""
+
+    def simultaneous(self, real: Batch, stream: Stream) -> Report:
+        """Both gradients at the same parameters, from one fake batch; then both updates."""
+
+    def discriminator(self, real: Batch, stream: Stream) -> tuple[Verdict, Report]:
+        """One update of D on fresh fakes; what it said of the reals before it, and the report."""
+
+    def generator(self, real: Batch, before: Verdict, stream: Stream) -> Report:
+        """One update of G against D as it is now; `before`: what D said of the reals in its last update."""
 
 
-def play_alternating(game: Game, next_batch: NextBatch, stream: Stream, discriminator_steps: int = 1) -> Report:
-    """`discriminator_steps` updates of D, each on fresh reals and fakes; then one of G against the new D."""
-    for turn in range(discriminator_steps):
-        turn_stream = stream.child("discriminator", turn)
-        real = next_batch()
-        with torch.no_grad():
-            fake = game.draw_fakes(real, turn_stream)
-        loss_d, (on_real, _), report = discriminator_loss(game, real, fake, turn_stream)
+class Plain:
+    """The moves as the papers write them, by autograd, for any game."""
+
+    def __init__(self, game: Game) -> None:
+        self.game = game
+
+    def simultaneous(self, real: Batch, stream: Stream) -> Report:
+        game = self.game
+        fake = game.draw_fakes(real, stream)
+        loss_d, verdicts, report = discriminator_loss(game, real, fake, stream)
+        loss_g, report_g = generator_loss(game, *verdicts)
+        game.generator.differentiate(loss_g, keep_graph=True)
         game.discriminator.differentiate(loss_d)
         update_discriminator(game)
-    fake = game.draw_fakes(real, stream.child("generator"))
-    if game.objective.generator_judges_real:
+        update_generator(game)
+        return report | report_g
+
+    def discriminator(self, real: Batch, stream: Stream) -> tuple[Verdict, Report]:
         with torch.no_grad():
-            (on_real,) = game.judge(real, real.images)
-    (on_fake,) = game.judge(real, fake)
-    loss_g, report_g = generator_loss(game, on_real.detach(), on_fake)
-    game.generator.differentiate(loss_g)
-    update_generator(game)
-    return report | report_g
+            fake = self.game.draw_fakes(real, stream)
+        loss, (on_real, _), report = discriminator_loss(self.game, real, fake, stream)
+        self.game.discriminator.differentiate(loss)
+        update_discriminator(self.game)
+        return on_real.detach(), report
+
+    def generator(self, real: Batch, before: Verdict, stream: Stream) -> Report:
+        game, on_real = self.game, before
+        fake = game.draw_fakes(real, stream)
+        if game.objective.generator_judges_real:
+            with torch.no_grad():
+                (on_real,) = game.judge(real, real.images)
+        (on_fake,) = game.judge(real, fake)
+        loss, report = generator_loss(game, on_real, on_fake)
+        game.generator.differentiate(loss)
+        update_generator(game)
+        return report
+
+
+def moves_of(game: Game) -> Moves:
+    """The fast moves where the game allows them, else the plain ones."""
+    return Fast(game) if game.fast and can_be_fast(game) else Plain(game)
 
 
 def play_step(play: Play, game: Game, next_batch: NextBatch, stream: Stream) -> Report:
     """One step in the order that the recipe's `play` says."""
-    if isinstance(play, Alternating):
-        return play_alternating(game, next_batch, stream, play.discriminator_steps)
-    return play_simultaneous(game, next_batch, stream)
+    moves = moves_of(game)
+    if not isinstance(play, Alternating):
+        return moves.simultaneous(next_batch(), stream)
+    for turn in range(play.discriminator_steps):
+        real = next_batch()
+        on_real, report = moves.discriminator(real, stream.child("discriminator", turn))
+    return report | moves.generator(real, on_real, stream.child("generator"))

@@ -65,13 +65,18 @@ class Player:
 
 @dataclass(frozen=True)
 class Game:
-    """Two players and the rules between them."""
+    """Two players and the rules between them.
+
+    Attributes:
+        fast: play through chains of layers where the players allow it (see `fast.py`).
+    """
 
     generator: Player
     discriminator: Player
     objective: Objective
     regularizers: tuple[Regularizer, ...]
     latents: Latents
+    fast: bool = True
 
     @property
     def penalties(self) -> list[DiscriminatorPenalty]:
@@ -116,7 +121,7 @@ def discriminator_loss(game: Game, real: Batch, fake: Tensor, stream: Stream) ->
         cost = penalty.discriminator_penalty(judge, real, fake.detach(), place).mean()
         report[f"penalty/{penalty.name}"] = cost.detach()
         loss = loss + cost
-    loss = loss + _parameter_penalties(game, game.discriminator, "discriminator", report)
+    loss = loss + parameter_penalties(game, game.discriminator, "discriminator", report)
     report["loss/discriminator"] = loss.detach()
     with torch.no_grad():
         report.update(verdict_report(objective, on_real, on_fake))
@@ -127,11 +132,11 @@ def generator_loss(game: Game, on_real: Verdict, on_fake: Verdict) -> tuple[Tens
     """G's scalar loss and its entry in the log."""
     report: Report = {}
     loss = game.objective.generator_loss(on_real, on_fake).mean()
-    loss = loss + _parameter_penalties(game, game.generator, "generator", report)
+    loss = loss + parameter_penalties(game, game.generator, "generator", report)
     return loss, report | {"loss/generator": loss.detach()}
 
 
-def _parameter_penalties(game: Game, player: Player, role: str, report: Report) -> Tensor | float:
+def parameter_penalties(game: Game, player: Player, role: str, report: Report) -> Tensor | float:
     """The sum of what a player pays for its parameters; each part goes into the report."""
     total: Tensor | float = 0.0
     for rule in game.parameter_penalties:

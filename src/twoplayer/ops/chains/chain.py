@@ -1,0 +1,115 @@
+"""A network as a chain of links: one pass up, one down, and the slope's own pass up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from twoplayer.core.protocols import Chained
+from twoplayer.ops.chains import affine, normalization, pointwise, shapes  # noqa: F401  (their layers join)
+from twoplayer.ops.chains.link import Gradients, Link, Rows, Setting, link_of
+
+
+class Chain:
+    """One pass over a batch. Nothing in it keeps a graph.
+
+    Args:
+        links: in the order in which values go through them.
+    """
+
+    def __init__(self, links: list[Link]) -> None:
+        self.links = links
+        for link, after in pairwise(links):
+            link.normalized = after.couples
+        learning = [number for number, link in enumerate(links) if link.learns]
+        self.lowest = learning[0] if learning else len(links)
+
+    @torch.no_grad()
+    def forward(self, values: Tensor, rows: Rows) -> Tensor:
+        """The network's answer on a batch whose parts are `rows`. `features` is then what the last link was given."""
+        self.rows, before = rows, None
+        for link in self.links:
+            self.features = values
+            reuse = before is not None and (before.fresh or (before.sign_only and link.keeps_signs))
+            values, before = link.forward(values, rows, reuse=reuse), link
+        self.answer_shape = values.shape[1:]
+        return values
+
+    @torch.no_grad()
+    def transpose(self, delta: Tensor, start: int, features_delta: Tensor | None = None) -> Tensor:
+        """The derivative of a sum over the batch with respect to the images from `start` on.
+
+        Args:
+            delta: the derivative with respect to the answer, of its shape or, where an answer is one number, [N].
+            start: the first image that needs one; no later than the first sloped one.
+            features_delta: the derivative with respect to the features of the first images, where they count directly.
+        """
+        delta = self._seeds(delta)
+        for number in reversed(range(len(self.links))):
+            if number < self.lowest:  # below, only the images that need one are gone through
+                delta = self.links[number].adjoint(delta, start) if len(delta) else delta
+                continue
+            delta = self.links[number].transpose(delta, start if number == self.lowest else 0)
+            if features_delta is not None and number == len(self.links) - 1:
+                delta[: len(features_delta)] += features_delta
+        return delta
+
+    @torch.no_grad()
+    def adjoint(self, delta: Tensor, start: int, features_delta: Tensor | None = None) -> Tensor:
+        """The same for as many images as there are deltas, from image `start` on, and for no parameters."""
+        delta = self._seeds(delta)
+        for number in reversed(range(len(self.links))):
+            delta = self.links[number].adjoint(delta, start)
+            if features_delta is not None and number == len(self.links) - 1:
+                delta = delta + features_delta
+        return delta
+
+    @torch.no_grad()
+    def tangent(self, direction: Tensor) -> None:
+        """Push a direction for each sloped image up, and what the slope's own change sends down."""
+        direction = direction.to(self.features.dtype)
+        start = sum(part.size for part in self.rows.parts) - len(direction)
+        smooth = [number for number, link in enumerate(self.links) if link.smooth]
+        for link in self.links:
+            direction = link.tangent(direction, keep=bool(smooth))
+        epsilon = None
+        for link in reversed(self.links[: smooth[-1] + 1 if smooth else 0]):
+            epsilon = link.bend(epsilon, start)
+
+    def _seeds(self, delta: Tensor) -> Tensor:
+        """In the dtype of the chain, of the shape of its answer."""
+        return delta.to(self.features.dtype).reshape(-1, *self.answer_shape)
+
+    def gradients(self) -> Gradients:
+        """Of every parameter, after all passes."""
+        for link in self.links:
+            yield from link.gradients()
+
+
+def chain_of(layers: Iterable[nn.Module], setting: Setting) -> Chain | None:
+    """The chain of layers in their order; None where one of them cannot be a link."""
+    links: list[Link] = []
+    for layer in flat(layers):
+        link = link_of(layer, setting)
+        if link is None:
+            return None
+        links.append(link)
+    return Chain(links)
+
+
+def chain_through(network: nn.Module, setting: Setting) -> Chain | None:
+    """The chain that a network is; None where it is none, or a part of it is no link."""
+    layers = network.chain() if isinstance(network, Chained) else [network]
+    return None if layers is None else chain_of(layers, setting)
+
+
+def flat(layers: Iterable[nn.Module]) -> Iterable[nn.Module]:
+    """The layers with every `nn.Sequential` opened."""
+    for layer in layers:
+        if type(layer) is nn.Sequential:
+            yield from flat(layer)
+        else:
+            yield layer

@@ -1,0 +1,109 @@
+"""Batch normalization as a link: parts in training mode with statistics of their own, others with the running ones."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from twoplayer.ops.batch_norm import BatchNorm
+from twoplayer.ops.chains.link import Gradients, Link, Rows, Setting, joins
+
+
+class Normalization(Link):
+    """The parts in training mode move the running statistics in their order, before any other part is looked at.
+
+    In training mode the images of a part are coupled, so no slope is penalized there: such a chain is not built.
+    """
+
+    learns = True
+    couples = True
+    fresh = True
+
+    def __init__(self, layer: BatchNorm) -> None:
+        self.layer = layer
+        self.weight_gradients: list[Tensor] = []
+        self.bias_gradients: list[Tensor] = []
+
+    def forward(self, values: Tensor, rows: Rows, *, reuse: bool) -> Tensor:
+        layer, self.values, self.rows = self.layer, values, rows
+        result = torch.empty_like(values)
+        self.statistics: list[tuple[Tensor, Tensor]] = []  # mean, 1 / deviation
+        for part, told in zip(rows.slices, rows.parts, strict=True):
+            mean, variance = layer.running_mean, layer.running_variance
+            if told.training:
+                mean, variance = torch.batch_norm_update_stats(values[part], None, None, 0.0)
+                layer.running_mean.lerp_(mean, layer.momentum)
+                layer.running_variance.lerp_(variance, layer.momentum)
+            self.statistics.append((mean, (variance + layer.epsilon).rsqrt()))
+            torch.ops.aten.native_batch_norm.out(
+                values[part], layer.weight, layer.bias, mean, variance, False, 0.0, layer.epsilon,
+                out=result[part], save_mean=mean.new_empty(0), save_invstd=mean.new_empty(0),
+            )  # fmt: skip
+        return result
+
+    def transpose(self, delta: Tensor, start: int) -> Tensor:
+        self.delta = delta[len(delta) - self.rows.sloped :]
+        result = torch.empty_like(delta)
+        for number, part in self.rows.within(0, len(delta)):
+            self._adjoint(delta[part], number, result[part], learn=True)
+        return result[start:]
+
+    def adjoint(self, delta: Tensor, start: int) -> Tensor:
+        result = torch.empty_like(delta)
+        for number, part in self.rows.within(start, len(delta)):
+            self._adjoint(delta[part], number, result[part], learn=False)
+        return result
+
+    def _adjoint(self, delta: Tensor, number: int, result: Tensor, *, learn: bool) -> None:
+        """Of one part, into `result`; in training mode what it adds to the parameters is known at once."""
+        mean, scale = self.statistics[number]
+        if not self.rows.parts[number].training:
+            torch.mul(delta, self._factor(delta), out=result)
+            return
+        layer = self.layer
+        asked = (True, learn and layer.weight is not None, learn and layer.bias is not None)
+        found = torch.ops.aten.native_batch_norm_backward(
+            delta, self.values[self.rows.slices[number]], layer.weight, None, None, mean, scale, True, layer.epsilon,
+            asked,
+        )  # fmt: skip
+        result.copy_(found[0])
+        if learn:
+            self.weight_gradients.append(found[1])
+            self.bias_gradients.append(found[2])
+
+    def tangent(self, direction: Tensor, *, keep: bool) -> Tensor:
+        self.weight_gradients.append(_sums(self.delta * direction) * self.statistics[-1][1])
+        return direction * self._factor(direction)
+
+    def bend(self, epsilon: Tensor | None, start: int) -> Tensor | None:
+        if epsilon is not None:
+            mean, scale = self.statistics[-1]
+            values = self.values[start:]
+            self.weight_gradients.append(_sums(epsilon * (values - _across(mean, values))) * scale)
+            self.bias_gradients.append(_sums(epsilon))
+        return super().bend(epsilon, start)
+
+    def gradients(self) -> Gradients:
+        for learned, found in ((self.layer.weight, self.weight_gradients), (self.layer.bias, self.bias_gradients)):
+            if learned is not None:
+                yield learned, torch.stack(found).sum(0)
+
+    def _factor(self, like: Tensor) -> Tensor:
+        """What inference mode multiplies each channel by."""
+        scale = self.statistics[-1][1]
+        return _across(scale if self.layer.weight is None else scale * self.layer.weight, like)
+
+
+@joins(BatchNorm)
+def _batch_norm(layer: BatchNorm, setting: Setting) -> Link:
+    return Normalization(layer)
+
+
+def _across(per_channel: Tensor, like: Tensor) -> Tensor:
+    """[C] so that it meets the channels of [N, C, ...]."""
+    return per_channel.to(like.dtype).view(-1, *[1] * (like.ndim - 2))
+
+
+def _sums(values: Tensor) -> Tensor:
+    """[N, C, ...] summed over everything but C."""
+    return values.sum([0, *range(2, values.ndim)])

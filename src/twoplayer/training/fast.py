@@ -1,0 +1,266 @@
+"""The step through chains of layers: the same updates as in `play.py`, with less work.
+
+Everything that D judges in an update - reals, fakes, the images at which its slope is penalized - goes through it as
+one batch, each part with batch statistics of its own; one way down gives the slopes and, where G's loss is minus D's,
+the fakes' derivative for G as well; the penalties cost one pass up of their directions, and one product per layer gives
+the gradients of the loss and of all penalties together (see `ops/chains`). No graph is kept for a second derivative.
+
+What dropout draws is distributed as in the plain step, but drawn in another order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from twoplayer.core.batch import Batch
+from twoplayer.core.protocols import SlopePenalty, Supervised
+from twoplayer.core.rng import Stream
+from twoplayer.core.scores import verdict_report
+from twoplayer.core.verdict import Verdict
+from twoplayer.ops.chains.chain import Chain, chain_through
+from twoplayer.ops.chains.link import Part, Rows, Setting
+from twoplayer.training.step import (
+    Game,
+    Player,
+    Report,
+    parameter_penalties,
+    update_discriminator,
+    update_generator,
+)
+
+
+class Fast:
+    """The moves of a game whose D is a chain.
+
+    Attributes:
+        game: the players.
+    """
+
+    def __init__(self, game: Game) -> None:
+        self.game = game
+
+    def simultaneous(self, real: Batch, stream: Stream) -> Report:
+        """Both gradients at the same parameters, from one fake batch; then both updates."""
+        game, chain = self.game, chain_of_discriminator(self.game)
+        fakes = Fakes(game, real, stream)
+        judged = differentiate_discriminator(game, chain, real, fakes.images, stream, wanted=game.objective.zero_sum)
+        report = differentiate_generator(game, chain, judged, fakes)
+        update_discriminator(game)
+        update_generator(game)
+        return judged.report | report
+
+    def discriminator(self, real: Batch, stream: Stream) -> tuple[Verdict, Report]:
+        """One update of D on fresh fakes; what it said of the reals, and the report."""
+        game = self.game
+        fakes = Fakes(game, real, stream)
+        chain = chain_of_discriminator(game)
+        judged = differentiate_discriminator(game, chain, real, fakes.images, stream, wanted=False)
+        update_discriminator(game)
+        return judged.on_real.detach(), judged.report
+
+    def generator(self, real: Batch, before: Verdict, stream: Stream) -> Report:
+        """One update of G against D as it is now."""
+        game, chain = self.game, chain_of_discriminator(self.game)
+        fakes = Fakes(game, real, stream)
+        shown = [real.images] if game.objective.generator_judges_real else []
+        training = game.discriminator.network.training
+        verdicts = judge(chain, [(images, Part(len(images), training)) for images in (*shown, fakes.images)])
+        judged = Judged(verdicts[0] if shown else before, verdicts[-1], len(shown) * len(real.images))
+        report = differentiate_generator(game, chain, judged, fakes)
+        update_generator(game)
+        return report
+
+
+def can_be_fast(game: Game) -> bool:
+    """Whether D is a chain, and looked at by its objective and penalties in no other way than a chain can answer."""
+    slopes = slope_penalties(game)
+    if game.discriminator.takes or isinstance(game.objective, Supervised) or len(slopes) < len(game.penalties):
+        return False
+    chain = chain_through(game.discriminator.network, Setting())
+    if chain is None:
+        return False
+    coupled = game.discriminator.network.training and any(link.couples for link in chain.links)
+    return not coupled or all(rule.inference_mode for rule in slopes)
+
+
+def slope_penalties(game: Game) -> list[SlopePenalty]:
+    """The penalties that look at D's slope."""
+    return [rule for rule in game.penalties if isinstance(rule, SlopePenalty)]
+
+
+def chain_of_discriminator(game: Game) -> Chain:
+    """D's chain at its present parameters, for one pass."""
+    chain = chain_through(game.discriminator.network, Setting())
+    assert chain is not None, "ask `can_be_fast` first"
+    return chain
+
+
+class Fakes:
+    """Fresh fakes, and the way back through G: through its chain where it is one, else by autograd.
+
+    Attributes:
+        images: [N, C, H, W], without a graph.
+    """
+
+    def __init__(self, game: Game, real: Batch, stream: Stream) -> None:
+        self.player = game.generator
+        self.chain = None if self.player.takes else chain_through(self.player.network, Setting())
+        if self.chain is None:
+            self.graph = game.draw_fakes(real, stream)
+            self.images = self.graph.detach()
+            return
+        z = game.latents.draw(len(real.images), stream.child("latents"), real.images)
+        with torch.no_grad():
+            self.images = self.chain.forward(z, Rows((Part(len(z), self.player.network.training),)))
+
+    def differentiate(self, delta: Tensor) -> None:
+        """G's gradients, of a loss whose derivative with respect to the images is `delta`."""
+        self.player.optimizer.zero_grad(set_to_none=True)
+        if self.chain is None:
+            torch.autograd.backward(self.graph, delta, inputs=self.player.parameters())
+            return
+        with torch.no_grad():
+            self.chain.transpose(delta, len(delta))
+        take(self.player, self.chain)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What D said of a batch of reals and one of fakes.
+
+    Attributes:
+        on_real: its verdict on the reals.
+        on_fake: its verdict on the fakes; leaves.
+        start: at which image of D's last pass the fakes begin.
+        report: what is worth logging.
+        image_delta: the derivative of D's loss with respect to the fakes, where it was asked for.
+    """
+
+    on_real: Verdict
+    on_fake: Verdict
+    start: int
+    report: Report = field(default_factory=dict)
+    image_delta: Tensor | None = None
+
+
+def differentiate_discriminator(
+    game: Game, chain: Chain, real: Batch, fake: Tensor, stream: Stream, *, wanted: bool
+) -> Judged:
+    """D's gradients, of its loss and all penalties; see `discriminator_loss` for the plain way.
+
+    Args:
+        game: the players.
+        chain: D's.
+        real: the reals.
+        fake: as many fakes.
+        stream: for whatever is random.
+        wanted: the loss's derivative with respect to the fakes is asked for.
+    """
+    player, n, rules = game.discriminator, len(fake), slope_penalties(game)
+    training = player.network.training
+    shown = [(real.images, Part(n, training)), (fake, Part(n, training))]
+    for rule in rules:
+        images = rule.places(real, fake, stream.child("penalty", rule.name))
+        shown.append((images, Part(len(images), training and not rule.inference_mode, sloped=True)))
+    on_real, on_fake, *at_places = judge(chain, shown)
+
+    objective = game.objective.at(stream.child("objective"))
+    loss = objective.discriminator_loss(on_real, on_fake).mean()
+    logits, features = derivatives(loss, [on_real, on_fake], chain)
+    deltas = chain.transpose(
+        torch.cat([logits, *(torch.ones_like(each.logits) for each in at_places)]), n if wanted else 2 * n, features
+    )
+    slopes = deltas[n if wanted else 0 :].split([len(images) for images, _ in shown[2:]])
+    costs, directions = penalties_of(rules, slopes)
+    if directions:
+        chain.tangent(torch.cat(directions))
+    player.optimizer.zero_grad(set_to_none=True)
+    take(player, chain)
+
+    report: Report = {f"penalty/{rule.name}": cost for rule, cost in zip(rules, costs, strict=True)}
+    owed = differentiate_parameter_penalties(game, player, "discriminator", report)
+    report["loss/discriminator"] = loss.detach() + sum(costs) + owed
+    with torch.no_grad():
+        report.update(verdict_report(objective, on_real, on_fake))
+    return Judged(on_real, on_fake, n, report, deltas[:n] if wanted else None)
+
+
+def differentiate_generator(game: Game, chain: Chain, judged: Judged, fakes: Fakes) -> Report:
+    """G's gradients, and its entry in the log."""
+    loss = game.objective.generator_loss(judged.on_real.detach(), judged.on_fake).mean()
+    if judged.image_delta is None:
+        logits, features = derivatives(loss, [judged.on_fake], chain)
+        fakes.differentiate(chain.adjoint(logits, judged.start, features))
+    else:
+        fakes.differentiate(-judged.image_delta)
+    report: Report = {}
+    owed = differentiate_parameter_penalties(game, game.generator, "generator", report)
+    return report | {"loss/generator": loss.detach() + owed}
+
+
+def differentiate_parameter_penalties(game: Game, player: Player, role: str, report: Report) -> Tensor | float:
+    """What a player pays for its parameters; its gradient is added to what is there."""
+    owed = parameter_penalties(game, player, role, report)
+    if not isinstance(owed, Tensor):
+        return owed
+    torch.autograd.backward(owed, inputs=player.parameters())
+    return owed.detach()
+
+
+def judge(chain: Chain, shown: list[tuple[Tensor, Part]]) -> list[Verdict]:
+    """D's verdicts on several batches in one pass, as leaves. Features stand in the order of their memory."""
+    rows = Rows(tuple(part for _, part in shown))
+    answer = chain.forward(torch.cat([images for images, _ in shown]), rows)
+    features = chain.features
+    if features.ndim == 4:
+        features = features.permute(0, 2, 3, 1)
+    return [
+        Verdict(wide(answer[part].flatten()).requires_grad_(), wide(features[part].flatten(1)).requires_grad_())
+        for part in rows.slices
+    ]
+
+
+def derivatives(loss: Tensor, verdicts: list[Verdict], chain: Chain) -> tuple[Tensor, Tensor | None]:
+    """Of a loss with respect to logits [N] and, where it reads them, features, in the chain's shape of them."""
+    leaves = [each.logits for each in verdicts] + [each.features for each in verdicts if each.features is not None]
+    found = torch.autograd.grad(loss, leaves, allow_unused=True)
+    whole = [torch.zeros_like(leaf) if each is None else each for leaf, each in zip(leaves, found, strict=True)]
+    n = len(verdicts)
+    logits = torch.cat(whole[:n])
+    if all(each is None for each in found[n:]):
+        return logits, None
+    features = torch.cat(whole[n:])
+    if chain.features.ndim == 4:
+        channels, *size = chain.features.shape[1:]
+        features = features.unflatten(1, (*size, channels)).permute(0, 3, 1, 2)
+    return logits, features
+
+
+def penalties_of(rules: list[SlopePenalty], slopes: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    """What each penalty costs, and the derivative of that with respect to the slopes it looks at."""
+    costs, directions = [], []
+    for rule, slope in zip(rules, slopes, strict=True):
+        leaf = wide(slope).requires_grad_()
+        cost = rule.of_slope(leaf).mean()
+        directions.append(torch.autograd.grad(cost, leaf)[0])
+        costs.append(cost.detach())
+    return costs, directions
+
+
+def take(player: Player, chain: Chain) -> None:
+    """Add what a chain found to the gradients of the player's parameters, in their own dtype and layout."""
+    learned = set(player.parameters())
+    with torch.no_grad():
+        for parameter, gradient in chain.gradients():
+            if parameter in learned:
+                added = torch.empty_like(parameter).copy_(gradient)
+                parameter.grad = added if parameter.grad is None else parameter.grad + added
+
+
+def wide(values: Tensor) -> Tensor:
+    """Without a graph, and in float32 where the chain computes in less."""
+    return values.detach().to(torch.promote_types(values.dtype, torch.float32))

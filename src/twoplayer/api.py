@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 
 from twoplayer.core.errors import TrainingStopped, UserError
+from twoplayer.core.process import flush_denormals, keep_memory
 from twoplayer.core.stop import StopRequest
 from twoplayer.data.images import ImageData
 from twoplayer.data.source import open_source
@@ -63,6 +64,8 @@ def train(
     named = None if recipe is None else str(recipe)
     folder = None if out is None else RunFolder(_path(out))
     stop = stop or StopRequest()
+    keep_memory()
+    flush_denormals()
     with stop.listening():
         if resume:
             if folder is None:

@@ -11,6 +11,7 @@ import typer
 
 from twoplayer.cli import bench, compare, data, evaluate, features, latents, recipes, sample, train
 from twoplayer.core.errors import Diverged, UserError
+from twoplayer.core.process import set_up_process
 
 app = typer.Typer(
     help="Train, judge, compare and use generative adversarial networks on images.",
@@ -44,6 +45,7 @@ MENDABLE = {
 
 def main() -> None:
     """Run the command line and exit with 0, 1, 2, 3 or 130."""
+    set_up_process()
     logging.basicConfig(format="twoplayer: %(message)s", stream=sys.stderr, level=logging.WARNING)
     sys.exit(run())
 

@@ -1,4 +1,4 @@
-"""Dropout whose random numbers are cheap on a CPU.
+"""Dropout factors whose random numbers are cheap on a CPU.
 
 Source: Srivastava et al. 2014, https://jmlr.org/papers/v15/srivastava14a.html, with the factor 1 / (1 - p) at training
 time ("inverted"). On a CPU torch draws one floating-point number for each value, one after another; here each 64 bits
@@ -10,25 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-
-
-class Dropout(nn.Module):
-    """Zeroes values in training mode with a probability and enlarges the others so that the mean stays.
-
-    Args:
-        probability: of a value to be zeroed, in [0, 1).
-    """
-
-    def __init__(self, probability: float) -> None:
-        super().__init__()
-        self.probability = probability
-
-    def forward(self, values: Tensor) -> Tensor:
-        return values * keep_factors(values, self.probability) if self.training and self.probability else values
-
-    def extra_repr(self) -> str:
-        return f"probability={self.probability}"
+from torch import Tensor
 
 
 def keep_factors(like: Tensor, probability: float) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from twoplayer.ops.chains.link import Link, Rows, Setting, joins
-from twoplayer.ops.dropout import Dropout, keep_factors
+from twoplayer.ops.dropout import keep_factors
 from twoplayer.ops.gaussian_noise import GaussianNoise
 
 
@@ -171,11 +171,6 @@ def _silu(layer: nn.SiLU, setting: Setting) -> Link:
 @joins(nn.Dropout)
 def _dropout(layer: nn.Dropout, setting: Setting) -> Link | None:
     return Mask(layer.p) if layer.p < 1.0 else None
-
-
-@joins(Dropout)
-def _cheap_dropout(layer: Dropout, setting: Setting) -> Link:
-    return Mask(layer.probability)
 
 
 @joins(GaussianNoise)

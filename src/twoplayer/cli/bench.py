@@ -73,6 +73,78 @@ def modes(
         Console(highlight=False).print(table(each))
 
 
+@app.command()
+def step(
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE ...]", help="What to change in the recipe, as in `train`.")
+    ] = None,
+    recipe: Annotated[str, typer.Option(metavar="R", help="Whose step: a name or a .yaml file.")] = "mnist-wgan-gp",
+    rounds: Annotated[int, typer.Option(help="Turns of each contender; medians are compared.")] = 7,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+) -> None:
+    """How long a training step takes, beside the same step in plain PyTorch, and how far its gradients are off.
+
+    The contenders take turns in processes of their own. Size, batch and widths are the recipe's keys:
+    twoplayer bench step --recipe dcgan-64 batch_size=32 data.image_size=128 data.channels=3
+    """
+    from rich.console import Console
+
+    from twoplayer.api import choose_device
+    from twoplayer.bench.steps import description, measure
+    from twoplayer.core.errors import UserError
+    from twoplayer.recipes.load import load_recipe, parse_overrides
+    from twoplayer.training.progress import progress
+
+    if rounds < 1:
+        raise UserError(f"--rounds {rounds}: it starts at 1")
+    chosen = load_recipe(recipe, parse_overrides(words or []))
+    told = description(chosen, choose_device(device))
+    done = 0
+    with progress((rounds + 1) * 2, 0, quiet=not sys.stderr.isatty()) as shown:
+
+        def turn() -> None:
+            nonlocal done
+            done += 1
+            shown.advance(done)
+
+        found = measure(told, [], rounds, turn)
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    Console(highlight=False).print(step_table(found))
+
+
+def step_table(found: dict[str, Any]) -> Table:
+    """Contenders in rows."""
+    from rich import box
+    from rich.table import Table
+
+    shape = "x".join(map(str, (*found["shape"][1:], found["shape"][0])))
+    title = (
+        f"{found['recipe']}, batch {found['batch_size']}, {shape}: "
+        f"{found['useful_gflop_per_step']:,.1f} useful GFLOP per step; a large convolution here: "
+        f"{found['convolution_peak_gflops']:,.0f} GFLOP/s"
+    )
+    made = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left")
+    made.add_column("")
+    for name in ("ms per step", "fastest", "slowest", "speed-up", "share of peak", "gradients off by"):
+        made.add_column(name, justify="right")
+    plain = found["contenders"][1]["ms_per_step"]
+    for row in found["contenders"]:
+        error = found["gradient_errors"].get(row["name"])
+        made.add_row(
+            row["name"],
+            *(f"{row[key]:,.1f}" for key in ("ms_per_step", "fastest_ms", "slowest_ms")),
+            f"{plain / row['ms_per_step']:.2f}",
+            f"{100 * row['share_of_peak']:.0f} %",
+            "" if error is None else f"{error:.0e}",
+        )
+    exact = found["gradient_errors"]["twoplayer in float64"]
+    made.caption = f"errors relative to plain PyTorch in float64; twoplayer's own step in float64: {exact:.0e}"
+    return made
+
+
 def results(played: list[Game], seeds: int, device: torch.device) -> list[dict[str, Any]]:
     """Play everything; what was found on each data set, in the order of the games."""
     from twoplayer.bench.modes import measure, summed_up

@@ -105,12 +105,13 @@ def train(
                 _require_finite(state.step, state.named_tensors())
                 observer.on_checkpoint(state, scheduled=False)
                 raise TrainingStopped(f"stopped after step {state.step}")
-            _one_step(state, recipe, batches, stream)
+            one_step(state, recipe, batches, stream)
             state.seconds = seconds_before + time.monotonic() - begun
             _tell(state, recipe, schedule, observer)
 
 
-def _one_step(state: TrainingState, recipe: Recipe, batches: BatchSupply, stream: Stream) -> None:
+def one_step(state: TrainingState, recipe: Recipe, batches: BatchSupply, stream: Stream) -> None:
+    """Play one step, follow it with the averages, and watch for NaN. Raises Diverged."""
     begun = time.monotonic()
     numbers = count(state.step * recipe.play.discriminator_steps)
     place = stream.child(state.step + 1)

@@ -1,0 +1,181 @@
+"""`twoplayer bench step`: our step beside the ordinary one, and how far both are from what the machine can do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from twoplayer.bench.duel import Contender, python, running, take_turns
+from twoplayer.bench.flops import convolution_peak, layer_flops, useful_flops
+from twoplayer.bench.workloads import Setup, setup_of
+from twoplayer.core.batch import Batch
+from twoplayer.core.rng import Stream
+from twoplayer.loading import load_data
+from twoplayer.recipes.schema import Recipe
+from twoplayer.runs.environment import describe_environment
+from twoplayer.training.play import play_step
+from twoplayer.training.state import TrainingState
+
+TURN_SECONDS = 0.5
+"""How long a turn lasts at least."""
+
+COMPARED = 32
+"""Images of the batch on which gradients are compared in float64; all of a smaller batch."""
+
+
+def description(recipe: Recipe, device: torch.device) -> dict[str, Any]:
+    """What every contender is told. Where a recipe says size and channels, its data need not be there."""
+    data = recipe.data
+    if data.image_size and data.channels:
+        shape, classes = [data.channels, data.image_size, data.image_size], 10
+    else:
+        loaded = load_data(data.model_copy(update={"limit": 1}))
+        shape, classes = list(loaded.shape), len(loaded.class_names)
+    n = max(4 * recipe.batch_size, 20 * (data.labeled_per_class or 0))
+    tree = recipe.model_dump(mode="json", exclude_none=True)
+    return {"recipe": tree, "shape": shape, "num_classes": classes, "n": n, "device": str(device)}
+
+
+def contenders(told: dict[str, Any], what: str) -> list[Contender]:
+    """Ours and the ordinary way."""
+    return [
+        Contender(name, python("twoplayer.bench.worker"), told | {"what": what, "way": way})
+        for name, way in (("twoplayer", "ours"), ("plain PyTorch", "plain"))
+    ]
+
+
+def measure(told: dict[str, Any], others: list[Contender], rounds: int, done: Callable[[], None]) -> dict[str, Any]:
+    """Everything that `bench step` reports.
+
+    Args:
+        told: see `description`.
+        others: contenders beside ours and the ordinary way.
+        rounds: turns of each.
+        done: called after each turn.
+    """
+    setup = setup_of(told)
+    players = [*contenders(told, "step"), *others]
+    with running(players):
+        take_turns(players, rounds, TURN_SECONDS, done)
+    flops, peak = flops_of(setup), convolution_peak(setup.device, torch.float32)
+    ours = players[0].median
+    images = setup.recipe.batch_size * setup.recipe.play.discriminator_steps
+    return {
+        "recipe": setup.recipe.name,
+        "batch_size": setup.recipe.batch_size,
+        "shape": told["shape"],
+        "rounds": rounds,
+        "ms_per_step": 1e3 * ours,
+        "images_per_second": images / ours,
+        "speedup_over_plain_pytorch": players[1].median / ours,
+        "contenders": [
+            {
+                "name": each.name,
+                "ms_per_step": 1e3 * each.median,
+                "fastest_ms": 1e3 * min(each.seconds),
+                "slowest_ms": 1e3 * max(each.seconds),
+                "gflops": flops / each.median / 1e9,
+                "share_of_peak": flops / each.median / peak,
+            }
+            for each in players
+        ],
+        "useful_gflop_per_step": flops / 1e9,
+        "convolution_peak_gflops": peak / 1e9,
+        "gradient_errors": gradient_errors(setup),
+        "device": describe_device(setup.device),
+        "threads": torch.get_num_threads(),
+        "precision": setup.recipe.precision,
+        "environment": describe_environment(setup.device),
+    }
+
+
+def describe_device(device: torch.device) -> str:
+    """What computes."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def flops_of(setup: Setup) -> int:
+    """Operations that one step needs at least."""
+    batches = setup.batches()
+    game, real = setup.state(batches).game, batches.some(2, Stream(0))
+    z = game.latents.draw(2, Stream(0), real.images)
+    g = layer_flops(game.generator.network, z, real.given(game.generator.takes))
+    d = layer_flops(game.discriminator.network, real.images, real.given(game.discriminator.takes))
+    return useful_flops(setup.recipe, g, d) * setup.recipe.batch_size
+
+
+class SameNumbers(Stream):
+    """A stream whose numbers are drawn in float32, whatever they are asked for in."""
+
+    def child(self, *path: str | int) -> Stream:
+        return SameNumbers(self.seed, self.path + path)
+
+    def uniform(
+        self, shape: tuple[int, ...], low: float = 0.0, high: float = 1.0, *, like: Tensor | None = None
+    ) -> Tensor:
+        values = super().uniform(shape, low, high)
+        return values if like is None else values.to(like)
+
+    def normal(self, shape: tuple[int, ...], *, like: Tensor | None = None) -> Tensor:
+        values = super().normal(shape)
+        return values if like is None else values.to(like)
+
+
+def gradient_errors(setup: Setup) -> dict[str, float]:
+    """How far the gradients of both players are from those of the plain step in float64, relative to their length.
+
+    Without dropout, of which the two ways draw different numbers. Kinks of rectifiers on which float32 falls to the
+    other side count as errors of both.
+    """
+    recipe = setup.recipe.model_copy(update={"batch_size": min(setup.recipe.batch_size, COMPARED)})
+    setup = replace(setup, recipe=recipe)
+    truth = gradients(setup, torch.float64, fast=False)
+    found = {
+        "twoplayer in float64": gradients(setup, torch.float64, fast=True),
+        "twoplayer": gradients(setup, torch.float32, fast=True),
+        "plain PyTorch": gradients(setup, torch.float32, fast=False),
+    }
+    return {
+        name: max(
+            float((ours.double() - theirs).norm() / theirs.norm().clamp_min(1e-30))
+            for ours, theirs in zip(values, truth, strict=True)
+        )
+        for name, values in found.items()
+    }
+
+
+def gradients(setup: Setup, dtype: torch.dtype, *, fast: bool) -> list[Tensor]:
+    """Of G and of D, each as one vector, in one step that changes nothing."""
+    batches = setup.batches()
+    state = setup.state(batches)
+    game = replace(state.game, fast=fast)
+    for player in (game.generator, game.discriminator):
+        player.network.to(dtype)
+        for layer in player.network.modules():
+            if isinstance(layer, nn.Dropout):
+                layer.p = 0.0
+    still(state)
+
+    def batch() -> Batch:
+        real = batches[0]
+        parts = {name: getattr(real, name) for name in ("images", "condition")}
+        return replace(real, **{name: part.to(dtype) for name, part in parts.items() if part is not None})
+
+    with torch.random.fork_rng([setup.device] if setup.device.type == "cuda" else []):
+        torch.manual_seed(0)
+        play_step(setup.recipe.play, game, batch, SameNumbers(0))
+    return [
+        torch.cat([p.grad.flatten() for p in player.network.parameters() if p.grad is not None])
+        for player in (game.generator, game.discriminator)
+    ]
+
+
+def still(state: TrainingState) -> None:
+    """Let no optimizer move anything."""
+    for player in (state.game.generator, state.game.discriminator):
+        for group in player.optimizer.param_groups:
+            group["lr"] = 0.0

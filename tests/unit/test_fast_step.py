@@ -19,7 +19,7 @@ from twoplayer.ops.chains.link import Part, Rows, Setting
 from twoplayer.ops.convolution import SameConv2d
 from twoplayer.ops.gaussian_noise import GaussianNoise
 from twoplayer.recipes.load import load_recipe, parse_overrides, recipe_names
-from twoplayer.training.fast import can_be_fast
+from twoplayer.training.fast import fast_moves
 from twoplayer.training.play import play_step
 from twoplayer.training.state import TrainingState, new_state
 
@@ -55,7 +55,7 @@ def play(name: str, *words: str, fast: bool, steps: int = 3) -> tuple[list[Tenso
     state, shape = state_of(name, *words)
     game = state.game
     object.__setattr__(game, "fast", fast)
-    assert can_be_fast(game)
+    assert fast_moves(game)
     reports = []
     for step in range(steps):
         numbers = iter(range(10))
@@ -129,7 +129,7 @@ def test_the_saturating_game_needs_one_way_down() -> None:
 def test_a_slope_in_training_mode_is_fast_where_nothing_couples_images() -> None:
     assert_same("digits", "regularizers=[{name: r1, inference_mode: false}]")
     state, _ = state_of("mnist-wgan-gp", "regularizers.0.inference_mode=false")
-    assert not can_be_fast(state.game)
+    assert not fast_moves(state.game)
 
 
 def test_which_recipes_are_fast() -> None:
@@ -137,7 +137,7 @@ def test_which_recipes_are_fast() -> None:
     fast = set()
     for name in recipe_names():
         recipe = load_recipe(name, parse_overrides(SMALLER.get(name, ())))
-        if not recipe.levels and can_be_fast(state_of(name)[0].game):
+        if not recipe.levels and fast_moves(state_of(name)[0].game):
             fast.add(name)
     assert fast == {*CHAINS, "mnist-mlp-gan", "simple-gan"}
 
@@ -147,9 +147,9 @@ def test_a_hook_makes_the_step_plain() -> None:
     state, _ = state_of("digits")
     layer = next(each for each in state.game.discriminator.network.modules() if isinstance(each, nn.Linear))
     handle = layer.register_forward_hook(lambda *_: None)
-    assert not can_be_fast(state.game)
+    assert not fast_moves(state.game)
     handle.remove()
-    assert can_be_fast(state.game)
+    assert fast_moves(state.game)
 
 
 ACTIVATIONS = [nn.LeakyReLU(0.3), nn.ReLU(), nn.Tanh(), nn.Sigmoid(), nn.Softplus(), nn.SiLU()]

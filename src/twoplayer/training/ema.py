@@ -6,8 +6,12 @@ as the unit is from Karras et al. 2020, https://arxiv.org/abs/1912.04958. Runnin
 
 from __future__ import annotations
 
-from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 
 def decay_per_step(half_life_kimg: float, images_per_step: int) -> float:
@@ -17,6 +21,37 @@ def decay_per_step(half_life_kimg: float, images_per_step: int) -> float:
 
 def averaged(generator: nn.Module, half_life_kimg: float, images_per_step: int) -> AveragedModel:
     """A copy of the generator that follows it; its first update copies, later ones average."""
-    decay = decay_per_step(half_life_kimg, images_per_step)
-    rule = get_ema_multi_avg_fn(decay)
-    return AveragedModel(generator, multi_avg_fn=rule, use_buffers=True)
+    return _Follower(generator, decay_per_step(half_life_kimg, images_per_step))
+
+
+class _Follower(AveragedModel):
+    """torch's averaged model, whose update asks the device nothing."""
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        super().__init__(model, use_buffers=True)
+        self.decay = decay
+        self.begun: bool | None = None
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        self.begun = None
+        return super().load_state_dict(state_dict, strict, assign)
+
+    @torch.no_grad()
+    def update_parameters(self, model: nn.Module) -> None:
+        if self.begun is None:
+            self.begun = bool(self.n_averaged > 0)
+        ours, theirs = _tensors(self.module), _tensors(model)
+        if self.begun:
+            pairs = list(zip(ours, theirs, strict=True))
+            floating = [pair for pair in pairs if torch.is_floating_point(pair[0])]
+            torch._foreach_lerp_([mine for mine, _ in floating], [value for _, value in floating], 1.0 - self.decay)
+            whole = [pair for pair in pairs if not torch.is_floating_point(pair[0])]
+            ours, theirs = [mine for mine, _ in whole], [value for _, value in whole]
+        if ours:
+            torch._foreach_copy_(ours, theirs)
+        self.begun = True
+        self.n_averaged += 1
+
+
+def _tensors(module: nn.Module) -> list[Tensor]:
+    return [*module.parameters(), *module.buffers()]

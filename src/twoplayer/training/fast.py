@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from twoplayer.core.batch import Batch
-from twoplayer.core.protocols import SlopePenalty, Supervised
+from twoplayer.core.protocols import SlopePenalty
 from twoplayer.core.rng import Stream
 from twoplayer.core.scores import verdict_report
 from twoplayer.core.verdict import Verdict
@@ -34,20 +34,27 @@ from twoplayer.training.step import (
 
 
 class Fast:
-    """The moves of a game whose D is a chain.
+    """The moves of a game whose D is a chain, for one step.
 
-    Attributes:
+    Args:
         game: the players.
+        chain: D's, for the first move.
     """
 
-    def __init__(self, game: Game) -> None:
+    def __init__(self, game: Game, chain: Chain) -> None:
         self.game = game
+        self.first: Chain | None = chain
+
+    def chain(self) -> Chain:
+        """D's chain at its present parameters, for one pass."""
+        chain, self.first = self.first or chain_through(self.game.discriminator.network, Setting()), None
+        assert chain is not None, "it was one a moment ago"
+        return chain
 
     def simultaneous(self, real: Batch, stream: Stream) -> Report:
         """Both gradients at the same parameters, from one fake batch; then both updates."""
-        game, chain = self.game, chain_of_discriminator(self.game)
-        fakes = Fakes(game, real, stream)
-        judged = differentiate_discriminator(game, chain, real, fakes.images, stream, wanted=game.objective.zero_sum)
+        game, chain, fakes = self.game, self.chain(), Fakes(self.game, real, stream)
+        judged = differentiate_discriminator(game, chain, real, fakes.images, stream, both=True)
         report = differentiate_generator(game, chain, judged, fakes)
         update_discriminator(game)
         update_generator(game)
@@ -55,17 +62,14 @@ class Fast:
 
     def discriminator(self, real: Batch, stream: Stream) -> tuple[Verdict, Report]:
         """One update of D on fresh fakes; what it said of the reals, and the report."""
-        game = self.game
-        fakes = Fakes(game, real, stream)
-        chain = chain_of_discriminator(game)
-        judged = differentiate_discriminator(game, chain, real, fakes.images, stream, wanted=False)
+        game, chain, fakes = self.game, self.chain(), Fakes(self.game, real, stream)
+        judged = differentiate_discriminator(game, chain, real, fakes.images, stream, both=False)
         update_discriminator(game)
         return judged.on_real.detach(), judged.report
 
     def generator(self, real: Batch, before: Verdict, stream: Stream) -> Report:
         """One update of G against D as it is now."""
-        game, chain = self.game, chain_of_discriminator(self.game)
-        fakes = Fakes(game, real, stream)
+        game, chain, fakes = self.game, self.chain(), Fakes(self.game, real, stream)
         shown = [real.images] if game.objective.generator_judges_real else []
         training = game.discriminator.network.training
         verdicts = judge(chain, [(images, Part(len(images), training)) for images in (*shown, fakes.images)])
@@ -75,28 +79,16 @@ class Fast:
         return report
 
 
-def can_be_fast(game: Game) -> bool:
-    """Whether D is a chain, and looked at by its objective and penalties in no other way than a chain can answer."""
-    slopes = slope_penalties(game)
-    if game.discriminator.takes or isinstance(game.objective, Supervised) or len(slopes) < len(game.penalties):
-        return False
+def fast_moves(game: Game) -> Fast | None:
+    """None where D is no chain, or its objective or a penalty looks at it in a way that a chain cannot answer."""
+    slopes = game.slope_penalties
+    if game.discriminator.takes or game.supervised or len(slopes) < len(game.penalties):
+        return None
     chain = chain_through(game.discriminator.network, Setting())
     if chain is None:
-        return False
-    coupled = game.discriminator.network.training and any(link.couples for link in chain.links)
-    return not coupled or all(rule.inference_mode for rule in slopes)
-
-
-def slope_penalties(game: Game) -> list[SlopePenalty]:
-    """The penalties that look at D's slope."""
-    return [rule for rule in game.penalties if isinstance(rule, SlopePenalty)]
-
-
-def chain_of_discriminator(game: Game) -> Chain:
-    """D's chain at its present parameters, for one pass."""
-    chain = chain_through(game.discriminator.network, Setting())
-    assert chain is not None, "ask `can_be_fast` first"
-    return chain
+        return None
+    coupled = chain.couples and game.discriminator.network.training
+    return None if coupled and not all(rule.inference_mode for rule in slopes) else Fast(game, chain)
 
 
 class Fakes:
@@ -137,7 +129,8 @@ class Judged:
         on_fake: its verdict on the fakes; leaves.
         start: at which image of D's last pass the fakes begin.
         report: what is worth logging.
-        image_delta: the derivative of D's loss with respect to the fakes, where it was asked for.
+        image_delta: the derivative of G's loss with respect to the fakes, where it is minus that of D's.
+        image_slope: the derivative of their logits with respect to the fakes, where images are not coupled.
     """
 
     on_real: Verdict
@@ -145,10 +138,11 @@ class Judged:
     start: int
     report: Report = field(default_factory=dict)
     image_delta: Tensor | None = None
+    image_slope: Tensor | None = None
 
 
 def differentiate_discriminator(
-    game: Game, chain: Chain, real: Batch, fake: Tensor, stream: Stream, *, wanted: bool
+    game: Game, chain: Chain, real: Batch, fake: Tensor, stream: Stream, *, both: bool
 ) -> Judged:
     """D's gradients, of its loss and all penalties; see `discriminator_loss` for the plain way.
 
@@ -158,9 +152,9 @@ def differentiate_discriminator(
         real: the reals.
         fake: as many fakes.
         stream: for whatever is random.
-        wanted: the loss's derivative with respect to the fakes is asked for.
+        both: G learns from the same pass, so that the derivative with respect to the fakes is asked for.
     """
-    player, n, rules = game.discriminator, len(fake), slope_penalties(game)
+    player, n, rules = game.discriminator, len(fake), game.slope_penalties
     training = player.network.training
     shown = [(real.images, Part(n, training)), (fake, Part(n, training))]
     for rule in rules:
@@ -171,11 +165,16 @@ def differentiate_discriminator(
     objective = game.objective.at(stream.child("objective"))
     loss = objective.discriminator_loss(on_real, on_fake).mean()
     logits, features = derivatives(loss, [on_real, on_fake], chain)
-    deltas = chain.transpose(
-        torch.cat([logits, *(torch.ones_like(each.logits) for each in at_places)]), n if wanted else 2 * n, features
-    )
-    slopes = deltas[n if wanted else 0 :].split([len(images) for images, _ in shown[2:]])
-    costs, directions = penalties_of(rules, slopes)
+    seeds = torch.cat([logits, *(torch.ones_like(each.logits) for each in at_places)])
+    fakes, opposed = slice(n, 2 * n), both and game.objective.zero_sum
+    alone = both and not opposed and not chain.couples and features is None
+    if alone:  # of their slopes D's and G's deltas are multiples, image by image
+        seeds[fakes] = 1.0
+    deltas = chain.transpose(seeds, n if opposed or alone else 2 * n, features)
+    if alone:
+        chain.rescale(fakes, logits[fakes].to(deltas.dtype))
+    by_fakes, by_places = deltas[: len(deltas) - len(seeds) + 2 * n], deltas[len(deltas) - len(seeds) + 2 * n :]
+    costs, directions = penalties_of(rules, by_places.split([len(images) for images, _ in shown[2:]]))
     if directions:
         chain.tangent(torch.cat(directions))
     player.optimizer.zero_grad(set_to_none=True)
@@ -186,17 +185,20 @@ def differentiate_discriminator(
     report["loss/discriminator"] = loss.detach() + sum(costs) + owed
     with torch.no_grad():
         report.update(verdict_report(objective, on_real, on_fake))
-    return Judged(on_real, on_fake, n, report, deltas[:n] if wanted else None)
+    return Judged(on_real, on_fake, n, report, -by_fakes if opposed else None, by_fakes if alone else None)
 
 
 def differentiate_generator(game: Game, chain: Chain, judged: Judged, fakes: Fakes) -> Report:
     """G's gradients, and its entry in the log."""
     loss = game.objective.generator_loss(judged.on_real.detach(), judged.on_fake).mean()
-    if judged.image_delta is None:
+    delta = judged.image_delta
+    if delta is None:
         logits, features = derivatives(loss, [judged.on_fake], chain)
-        fakes.differentiate(chain.adjoint(logits, judged.start, features))
-    else:
-        fakes.differentiate(-judged.image_delta)
+        if judged.image_slope is not None and features is None:
+            delta = judged.image_slope * logits.to(judged.image_slope.dtype).view(-1, 1, 1, 1)
+        else:
+            delta = chain.adjoint(logits, judged.start, features)
+    fakes.differentiate(delta)
     report: Report = {}
     owed = differentiate_parameter_penalties(game, game.generator, "generator", report)
     return report | {"loss/generator": loss.detach() + owed}

@@ -11,7 +11,7 @@ from twoplayer.core.batch import Batch
 from twoplayer.core.rng import Stream
 from twoplayer.core.verdict import Verdict
 from twoplayer.recipes.schema import Alternating, Play
-from twoplayer.training.fast import Fast, can_be_fast
+from twoplayer.training.fast import fast_moves
 from twoplayer.training.step import (
     Game,
     Report,
@@ -77,7 +77,7 @@ class Plain:
 
 def moves_of(game: Game) -> Moves:
     """The fast moves where the game allows them, else the plain ones."""
-    return Fast(game) if game.fast and can_be_fast(game) else Plain(game)
+    return (fast_moves(game) if game.fast else None) or Plain(game)
 
 
 def play_step(play: Play, game: Game, next_batch: NextBatch, stream: Stream) -> Report:

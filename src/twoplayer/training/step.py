@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,7 @@ from twoplayer.core.protocols import (
     ParameterPenalty,
     Projection,
     Regularizer,
+    SlopePenalty,
     Supervised,
 )
 from twoplayer.core.rng import Stream
@@ -78,12 +80,27 @@ class Game:
     latents: Latents
     fast: bool = True
 
-    @property
+    @cached_property
     def penalties(self) -> list[DiscriminatorPenalty]:
         """The regularizers that add to D's loss."""
         return [rule for rule in self.regularizers if isinstance(rule, DiscriminatorPenalty)]
 
-    @property
+    @cached_property
+    def supervised(self) -> bool:
+        """Whether the objective learns from labels too."""
+        return isinstance(self.objective, Supervised)
+
+    @cached_property
+    def slope_penalties(self) -> list[SlopePenalty]:
+        """Those among them that look at D's slope alone."""
+        return [rule for rule in self.penalties if isinstance(rule, SlopePenalty)]
+
+    @cached_property
+    def projections(self) -> list[Projection]:
+        """The regularizers that put D back into an allowed set."""
+        return [rule for rule in self.regularizers if isinstance(rule, Projection)]
+
+    @cached_property
     def parameter_penalties(self) -> list[ParameterPenalty]:
         """The regularizers that add to both players' losses."""
         return [rule for rule in self.regularizers if isinstance(rule, ParameterPenalty)]
@@ -149,9 +166,8 @@ def parameter_penalties(game: Game, player: Player, role: str, report: Report) -
 def update_discriminator(game: Game) -> None:
     """Apply D's gradients, then put it back into its allowed set."""
     game.discriminator.optimizer.step()
-    for rule in game.regularizers:
-        if isinstance(rule, Projection):
-            rule.project(game.discriminator.network)
+    for rule in game.projections:
+        rule.project(game.discriminator.network)
     _remember(game, game.discriminator)
 
 

@@ -57,6 +57,10 @@ class Affine(Link):
         self.epsilon = epsilon
         return super().bend(epsilon, start)
 
+    def rescale(self, part: slice, factors: Tensor) -> None:
+        delta = self.delta[part]
+        delta *= factors.view(-1, *[1] * (delta.ndim - 1))
+
     def gradients(self) -> Gradients:
         values, delta, n = self.values, self.delta, self.rows.sloped
         if self.directions is not None and self.epsilon is None:

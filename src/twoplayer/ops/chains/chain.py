@@ -18,10 +18,14 @@ class Chain:
 
     Args:
         links: in the order in which values go through them.
+
+    Attributes:
+        couples: in training mode an image's answer depends on the rest of its part.
     """
 
     def __init__(self, links: list[Link]) -> None:
         self.links = links
+        self.couples = any(link.couples for link in links)
         for link, after in pairwise(links):
             link.normalized = after.couples
         learning = [number for number, link in enumerate(links) if link.learns]
@@ -66,6 +70,16 @@ class Chain:
             if features_delta is not None and number == len(self.links) - 1:
                 delta = delta + features_delta
         return delta
+
+    @torch.no_grad()
+    def rescale(self, part: slice, factors: Tensor) -> None:
+        """Multiply what each image [N] of a part adds to the gradients, after its deltas went down as they were.
+
+        Where images are not coupled, deltas are proportional to what they began with.
+        """
+        assert not self.couples, "another image's delta would change too"
+        for link in self.links:
+            link.rescale(part, factors)
 
     @torch.no_grad()
     def tangent(self, direction: Tensor) -> None:

@@ -118,6 +118,9 @@ class Link:
         """The same for as many images as there are deltas, from image `start` on (whole parts), keeping nothing."""
         raise NotImplementedError
 
+    def rescale(self, part: slice, factors: Tensor) -> None:
+        """Multiply the deltas that `transpose` kept of a part's images."""
+
     def gradients(self) -> Gradients:
         """What the pass adds to the gradients of the layer's parameters."""
         return iter(())

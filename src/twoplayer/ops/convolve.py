@@ -228,7 +228,19 @@ def _rows(gradient: Tensor) -> Tensor:
 def pad(images: Tensor, window: Window) -> Tensor:
     """The images with the window's zeros around them."""
     (top, left), (bottom, right) = window.before, window.after
-    return F.pad(images, (left, right, top, bottom)) if any((*window.before, *window.after)) else images
+    if not any((*window.before, *window.after)):
+        return images
+    if not is_channels_last(images) or images.requires_grad:
+        return F.pad(images, (left, right, top, bottom))
+    height, width = window.padded_size(size_of(images))  # torch would fill everything with zeros first
+    shape = (*images.shape[:2], height, width)
+    padded = torch.empty(shape, dtype=images.dtype, device=images.device, memory_format=torch.channels_last)
+    for border in (padded[:, :, :top], padded[:, :, height - bottom :]):
+        border.zero_()
+    for border in (padded[..., :left], padded[..., width - right :]):
+        border.zero_()
+    padded[:, :, top : height - bottom, left : width - right] = images
+    return padded
 
 
 def _one_place(size: Pair, kernel_size: Pair, window: Window) -> bool:

@@ -61,12 +61,18 @@ class Normalization(Link):
             torch.mul(delta, self._factor(delta), out=result)
             return
         layer = self.layer
-        asked = (True, learn and layer.weight is not None, learn and layer.bias is not None)
-        found = torch.ops.aten.native_batch_norm_backward(
+        given = (
             delta, self.values[self.rows.slices[number]], layer.weight, None, None, mean, scale, True, layer.epsilon,
-            asked,
         )  # fmt: skip
-        result.copy_(found[0])
+        if layer.weight is None or layer.bias is None:
+            found = torch.ops.aten.native_batch_norm_backward(
+                *given, (True, layer.weight is not None, layer.bias is not None)
+            )
+            result.copy_(found[0])
+        else:
+            found = (result, torch.empty_like(mean), torch.empty_like(mean))
+            outs = dict(zip(("out0", "out1", "out2"), found, strict=True))
+            torch.ops.aten.native_batch_norm_backward.out(*given, (True, True, True), **outs)
         if learn:
             self.weight_gradients.append(found[1])
             self.bias_gradients.append(found[2])

@@ -87,7 +87,7 @@ class Mask(Link):
         return self._masked(values if reuse else values.clone(), 0)
 
     def adjoint(self, delta: Tensor, start: int) -> Tensor:
-        return self._masked(delta.clone(), start)
+        return self._masked(delta, start)  # no link keeps the deltas or directions that it hands on
 
     def tangent(self, direction: Tensor, *, keep: bool) -> Tensor:
         return self.adjoint(direction, sum(part.size for part in self.rows.parts) - len(direction))

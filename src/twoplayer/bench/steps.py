@@ -1,4 +1,4 @@
-"""`twoplayer bench step`: our step beside the ordinary one, and how far both are from what the machine can do."""
+"""`twoplayer bench step`, `sample` and `data`: ours beside the ordinary way, and beside what the machine can do."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from twoplayer.bench.duel import Contender, python, running, take_turns
 from twoplayer.bench.flops import convolution_peak, layer_flops, useful_flops
-from twoplayer.bench.workloads import Setup, setup_of
+from twoplayer.bench.workloads import SAMPLES, Setup, setup_of
 from twoplayer.core.batch import Batch
 from twoplayer.core.rng import Stream
 from twoplayer.loading import load_data
@@ -90,6 +90,43 @@ def measure(told: dict[str, Any], others: list[Contender], rounds: int, done: Ca
         "threads": torch.get_num_threads(),
         "precision": setup.recipe.precision,
         "environment": describe_environment(setup.device),
+    }
+
+
+def rates(told: dict[str, Any], what: str, rounds: int, done: Callable[[], None]) -> dict[str, Any]:
+    """Everything that `bench sample` and `bench data` report.
+
+    Args:
+        told: see `description`.
+        what: "sample" or "data".
+        rounds: turns of each.
+        done: called after each turn.
+    """
+    recipe, device = setup_of(told).recipe, torch.device(told["device"])
+    players = contenders(told, what)
+    with running(players):
+        take_turns(players, rounds, TURN_SECONDS, done)
+    images = SAMPLES if what == "sample" else recipe.batch_size
+    ours, plain = (images / each.median for each in players)
+    return {
+        "recipe": recipe.name,
+        "shape": told["shape"],
+        "rounds": rounds,
+        "images_per_second": ours,
+        "speedup_over_plain_pytorch": ours / plain,
+        "contenders": [
+            {
+                "name": each.name,
+                "images_per_second": images / each.median,
+                "fastest": images / min(each.seconds),
+                "slowest": images / max(each.seconds),
+            }
+            for each in players
+        ],
+        "device": describe_device(device),
+        "threads": torch.get_num_threads(),
+        "precision": recipe.precision,
+        "environment": describe_environment(device),
     }
 
 

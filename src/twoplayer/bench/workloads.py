@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from twoplayer.bench.flops import synchronize
 from twoplayer.bench.plain_pytorch import PlainPyTorch
 from twoplayer.core.batch import Batch
+from twoplayer.core.protocols import Given
 from twoplayer.core.rng import Stream
 from twoplayer.data.batches import Batches
 from twoplayer.data.images import ImageData
 from twoplayer.recipes.load import check
 from twoplayer.recipes.schema import Recipe
+from twoplayer.runs.sampling import sample
 from twoplayer.training.loop import one_step
 from twoplayer.training.state import TrainingState, new_state, prepare
 
 Work = Callable[[], None]
+
+SAMPLES = 256
+"""Pictures that one piece of sampling work draws."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +86,75 @@ def plain_step(setup: Setup) -> Work:
     return work
 
 
+def our_sample(setup: Setup) -> Work:
+    """SAMPLES pictures as `sample` draws them."""
+    game = setup.state(setup.batches()).game
+    generator, numbers = game.generator.network, count()
+    given = _given(game.generator.takes, setup)
+
+    def work() -> None:
+        sample(generator, game.latents, SAMPLES, Stream(next(numbers)), given)
+
+    return work
+
+
+def plain_sample(setup: Setup) -> Work:
+    """SAMPLES pictures as they are usually drawn: batches of 64 through G in evaluation mode, to bytes."""
+    game = setup.state(setup.batches()).game
+    generator, given = game.generator.network.eval(), _given(game.generator.takes, setup)
+
+    @torch.no_grad()
+    def work() -> None:
+        made = []
+        for start in range(0, SAMPLES, 64):
+            z = torch.rand(64, game.latents.dim, device=setup.device) * 2 - 1
+            images = generator(z, **{name: values[start : start + 64] for name, values in given.items()})
+            made.append(images.add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8).cpu())
+        torch.cat(made)
+
+    return work
+
+
+def _given(names: tuple[Given, ...], setup: Setup) -> dict[str, Tensor]:
+    """What a conditional generator is told, for SAMPLES pictures."""
+    return setup.batches().some(SAMPLES, Stream(0)).given(names)
+
+
+def our_data(setup: Setup) -> Work:
+    """The next batch as `train` gets it."""
+    batches, numbers = setup.batches(), count()
+
+    def work() -> None:
+        batches[next(numbers)]
+
+    return work
+
+
+def plain_data(setup: Setup) -> Work:
+    """The next batch of torch's DataLoader: image by image to floats in [-1, 1], mirrored where the recipe says so."""
+    images, flip = setup.data.images, setup.recipe.data.flip
+
+    class Images(Dataset[Tensor]):
+        def __len__(self) -> int:
+            return len(images)
+
+        def __getitem__(self, index: int) -> Tensor:
+            image = images[index].float().div(127.5).sub(1)
+            return image.flip(-1) if flip and torch.rand(()) < 0.5 else image
+
+    def forever() -> Iterator[Tensor]:
+        while True:
+            for batch in DataLoader(Images(), setup.recipe.batch_size, shuffle=True, drop_last=True):
+                yield batch.to(setup.device)
+
+    batches = forever()
+
+    def work() -> None:
+        next(batches)
+
+    return work
+
+
 def setup_of(told: dict[str, Any]) -> Setup:
     """What a line of JSON describes; the images are noise, of the shape and with the classes that it says."""
     recipe = check(told["recipe"])
@@ -90,7 +166,14 @@ def setup_of(told: dict[str, Any]) -> Setup:
     return Setup(recipe, data, torch.device(told["device"]))
 
 
-WORK: dict[str, Callable[[Setup], Work]] = {"step/ours": our_step, "step/plain": plain_step}
+WORK: dict[str, Callable[[Setup], Work]] = {
+    "step/ours": our_step,
+    "step/plain": plain_step,
+    "sample/ours": our_sample,
+    "sample/plain": plain_sample,
+    "data/ours": our_data,
+    "data/plain": plain_data,
+}
 
 
 def seconds_of(work: Work, times: int, device: torch.device) -> float:

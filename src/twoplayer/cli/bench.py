@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -73,33 +74,94 @@ def modes(
         Console(highlight=False).print(table(each))
 
 
+Words = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE ...]", help="What to change in the recipe, as in `train`.")
+]
+AnyRecipe = Annotated[str, typer.Option("--recipe", metavar="R", help="A recipe's name or a .yaml file.")]
+Rounds = Annotated[int, typer.Option(help="Turns of each contender; medians are compared.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+
+
 @app.command()
 def step(
-    words: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE ...]", help="What to change in the recipe, as in `train`.")
-    ] = None,
-    recipe: Annotated[str, typer.Option(metavar="R", help="Whose step: a name or a .yaml file.")] = "mnist-wgan-gp",
-    rounds: Annotated[int, typer.Option(help="Turns of each contender; medians are compared.")] = 7,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    words: Words = None,
+    recipe: AnyRecipe = "mnist-wgan-gp",
+    rounds: Rounds = 7,
+    device: Device = "auto",
+    as_json: AsJson = False,
 ) -> None:
     """How long a training step takes, beside the same step in plain PyTorch, and how far its gradients are off.
 
     The contenders take turns in processes of their own. Size, batch and widths are the recipe's keys:
     twoplayer bench step --recipe dcgan-64 batch_size=32 data.image_size=128 data.channels=3
     """
+    from twoplayer.bench.steps import measure
+
+    _compare(
+        lambda told, done: measure(told, [], rounds, done), step_table, words, recipe, rounds, device, as_json=as_json
+    )
+
+
+@app.command()
+def sample(
+    words: Words = None,
+    recipe: AnyRecipe = "mnist-wgan-gp",
+    rounds: Rounds = 7,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """How many pictures a second a generator draws, beside plain PyTorch in evaluation mode."""
+    from twoplayer.bench.steps import rates
+
+    _compare(
+        lambda told, done: rates(told, "sample", rounds, done), rate_table, words, recipe, rounds, device,
+        as_json=as_json,
+    )  # fmt: skip
+
+
+@app.command()
+def data(
+    words: Words = None,
+    recipe: AnyRecipe = "mnist-wgan-gp",
+    rounds: Rounds = 7,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """How many real images a second reach the training step, beside torch's DataLoader."""
+    from twoplayer.bench.steps import rates
+
+    _compare(
+        lambda told, done: rates(told, "data", rounds, done), rate_table, words, recipe, rounds, device,
+        as_json=as_json,
+    )  # fmt: skip
+
+
+Found = dict[str, Any]
+
+
+def _compare(
+    measured: Callable[[Found, Callable[[], None]], Found],
+    shown_as: Callable[[Found], Table],
+    words: list[str] | None,
+    recipe: str,
+    rounds: int,
+    device: str,
+    *,
+    as_json: bool,
+) -> None:
+    """Let the contenders of a recipe take turns, and print what was found."""
     from rich.console import Console
 
     from twoplayer.api import choose_device
-    from twoplayer.bench.steps import description, measure
+    from twoplayer.bench.steps import description
     from twoplayer.core.errors import UserError
     from twoplayer.recipes.load import load_recipe, parse_overrides
     from twoplayer.training.progress import progress
 
     if rounds < 1:
         raise UserError(f"--rounds {rounds}: it starts at 1")
-    chosen = load_recipe(recipe, parse_overrides(words or []))
-    told = description(chosen, choose_device(device))
+    told = description(load_recipe(recipe, parse_overrides(words or [])), choose_device(device))
     done = 0
     with progress((rounds + 1) * 2, 0, quiet=not sys.stderr.isatty()) as shown:
 
@@ -108,11 +170,28 @@ def step(
             done += 1
             shown.advance(done)
 
-        found = measure(told, [], rounds, turn)
+        found = measured(told, turn)
     if as_json:
         typer.echo(json.dumps(found))
         return
-    Console(highlight=False).print(step_table(found))
+    Console(highlight=False).print(shown_as(found))
+
+
+def rate_table(found: Found) -> Table:
+    """Contenders in rows."""
+    from rich import box
+    from rich.table import Table
+
+    shape = "x".join(map(str, (*found["shape"][1:], found["shape"][0])))
+    made = Table(title=f"{found['recipe']}, {shape}", box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left")
+    made.add_column("")
+    for name in ("images/s", "fastest", "slowest", "speed-up"):
+        made.add_column(name, justify="right")
+    plain = found["contenders"][1]["images_per_second"]
+    for row in found["contenders"]:
+        rates = (f"{row[key]:,.0f}" for key in ("images_per_second", "fastest", "slowest"))
+        made.add_row(row["name"], *rates, f"{row['images_per_second'] / plain:.2f}")
+    return made
 
 
 def step_table(found: dict[str, Any]) -> Table:

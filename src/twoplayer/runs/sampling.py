@@ -7,6 +7,7 @@ batch sizes, and some random streams other numbers for other lengths. So 25 pict
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from twoplayer.core.batch import to_float, to_uint8
 from twoplayer.core.modes import mode
 from twoplayer.core.protocols import Latents
 from twoplayer.core.rng import Stream
+from twoplayer.ops.folding import for_inference
 
 BLOCK = 64
 
@@ -41,10 +43,11 @@ def sample_blocks(
         given: what a conditional generator is told, [n, ...] each.
     """
     like = next(generator.parameters())
+    draw = for_inference(generator)
     for start in range(0, n, BLOCK):
         z = latents.draw(BLOCK, stream.child(start // BLOCK), like)
-        with mode(generator, training=False):
-            images = to_uint8(generator(z, **_block(given, start, like.device))).cpu()
+        with nullcontext() if draw is not generator else mode(generator, training=False):
+            images = to_uint8(draw(z, **_block(given, start, like.device))).cpu()
         yield images[: n - start]
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import repeat
 
+import torch
 from torch import Tensor
 
 
@@ -27,6 +28,11 @@ class Verdict:
         """The same answer, cut off from the graph that made it."""
         rest = (None if part is None else part.detach() for part in (self.features, self.class_logits))
         return Verdict(self.logits.detach(), *rest)
+
+    def to(self, dtype: torch.dtype) -> Verdict:
+        """The same answer in another dtype."""
+        rest = (None if part is None else part.to(dtype) for part in (self.features, self.class_logits))
+        return Verdict(self.logits.to(dtype), *rest)
 
     def split(self, sizes: Sequence[int]) -> list[Verdict]:
         """The answers about the first sizes[0] images, the next sizes[1], ... as verdicts of their own."""

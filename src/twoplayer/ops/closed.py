@@ -42,7 +42,7 @@ def conv2d(
         return torch.conv2d(images, weight, bias, stride, padding, dilation, groups)
     around = _pair(padding)
     window = Window(_pair(stride), around, around, _pair(dilation), groups)
-    found: Tensor = _convolve(images, weight, _flat(window))
+    found: Tensor = _convolve(_autocast(images), _autocast(weight), _flat(window))
     return found if bias is None else found + bias[:, None, None]
 
 
@@ -62,7 +62,7 @@ def conv_transpose2d(
     around = _pair(padding)
     window = Window(_pair(stride), around, around, _pair(dilation), groups)
     size = window.image_size(size_of(images), size_of(weight), _pair(output_padding))
-    found: Tensor = _input_gradient(images, weight, list(size), _flat(window))
+    found: Tensor = _input_gradient(_autocast(images), _autocast(weight), list(size), _flat(window))
     return found if bias is None else found + bias[:, None, None]
 
 
@@ -120,6 +120,12 @@ class ClosedDerivatives(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         return REPLACED.get(func, func)(*args, **(kwargs or {}))
+
+
+def _autocast(values: Tensor) -> Tensor:
+    """As torch's own convolutions do inside `torch.autocast`."""
+    kind = values.device.type
+    return values.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else values
 
 
 def _pair(both: int | Sequence[int]) -> Pair:

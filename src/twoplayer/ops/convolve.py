@@ -202,11 +202,12 @@ def _shifted(images: Tensor, window: Window, kernel_size: Pair) -> Tensor:
 
 def _summed(taps: Tensor, size: Pair, kernel_size: Pair, window: Window) -> Tensor:
     """The adjoint of `_shifted`: [h w, N, H', W'] -> [N, 1, H, W]."""
-    padded = taps.new_zeros(taps.shape[1], *window.padded_size(size))
+    wide = torch.promote_types(taps.dtype, torch.float32)
+    padded = torch.zeros(taps.shape[1], *window.padded_size(size), dtype=wide, device=taps.device)
     for tap, (rows, columns) in zip(taps, _places(size_of(taps), kernel_size, window), strict=True):
         padded[:, rows, columns] += tap
     top, left = window.before
-    return padded[:, None, top : top + size[0], left : left + size[1]]
+    return padded[:, None, top : top + size[0], left : left + size[1]].to(taps.dtype)
 
 
 def _places(size: Pair, kernel_size: Pair, window: Window) -> Iterator[tuple[slice, slice]]:

@@ -30,14 +30,13 @@ class Folded:
     """
 
     def __init__(self, layers: Sequence[nn.Module], setting: Setting) -> None:
-        self.setting = setting
         self.layers = folded(list(flat(layers)))
         chain = chain_of(self.layers, setting)
         assert chain is not None, "ask `for_inference`"
         self.chain = chain
 
     def __call__(self, inputs: Tensor) -> Tensor:
-        answer = self.chain.forward(self.setting.cast(inputs), Rows((Part(len(inputs), training=False),)))
+        answer = self.chain.forward(inputs, Rows((Part(len(inputs), training=False),)))
         return answer.to(inputs.dtype)
 
 

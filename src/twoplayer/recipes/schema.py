@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from twoplayer.core.catalogue import Settings, discover, union_of
+from twoplayer.core.precision import Precision
 from twoplayer.core.protocols import (
     DiscriminatorNetwork,
     GeneratorNetwork,
@@ -170,6 +171,8 @@ class Recipe(Settings):
         checkpoint_every: steps between checkpoints.
         keep_checkpoints: how many of the newest are kept, besides the best.
         grid_images: pictures in a grid of samples.
+        precision: "bf16" lets layers compute in bfloat16, "auto" does where the device has it; see core/precision.py.
+        fast: play through chains of layers where the players allow it: the same step in less time.
         levels: a pyramid (LAPGAN): one ordinary game per level, coarsest first, trained independently.
         level_processes: how many levels are trained at the same time, each in a process of its own.
     """
@@ -197,7 +200,8 @@ class Recipe(Settings):
     optimizers: Optimizers
     average: Average | None = None
     discriminator_average: Average | None = None
-    precision: Literal["fp32"] = "fp32"
+    precision: Precision = "fp32"
+    fast: bool = True
     levels: Annotated[tuple[Level, ...], Field(strict=False)] = ()
     level_processes: int = Field(1, ge=1, le=16)
 

@@ -47,7 +47,7 @@ class Fast:
 
     def chain(self) -> Chain:
         """D's chain at its present parameters, for one pass."""
-        chain, self.first = self.first or chain_through(self.game.discriminator.network, Setting()), None
+        chain, self.first = self.first or chain_through(self.game.discriminator.network, Setting(self.game.dtype)), None
         assert chain is not None, "it was one a moment ago"
         return chain
 
@@ -84,7 +84,7 @@ def fast_moves(game: Game) -> Fast | None:
     slopes = game.slope_penalties
     if game.discriminator.takes or game.supervised or len(slopes) < len(game.penalties):
         return None
-    chain = chain_through(game.discriminator.network, Setting())
+    chain = chain_through(game.discriminator.network, Setting(game.dtype))
     if chain is None:
         return None
     coupled = chain.couples and game.discriminator.network.training
@@ -100,14 +100,15 @@ class Fakes:
 
     def __init__(self, game: Game, real: Batch, stream: Stream) -> None:
         self.player = game.generator
-        self.chain = None if self.player.takes else chain_through(self.player.network, Setting())
+        self.chain = None if self.player.takes else chain_through(self.player.network, Setting(game.dtype))
         if self.chain is None:
             self.graph = game.draw_fakes(real, stream)
             self.images = self.graph.detach()
             return
         z = game.latents.draw(len(real.images), stream.child("latents"), real.images)
         with torch.no_grad():
-            self.images = self.chain.forward(z, Rows((Part(len(z), self.player.network.training),)))
+            images = self.chain.forward(z, Rows((Part(len(z), self.player.network.training),)))
+            self.images = images.to(real.images.dtype)
 
     def differentiate(self, delta: Tensor) -> None:
         """G's gradients, of a loss whose derivative with respect to the images is `delta`."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from twoplayer.core.batch import BatchSupply
+from twoplayer.core.precision import compute_dtype
 from twoplayer.core.protocols import NeedsPreparation, ParameterPenalty, Reparametrization
 from twoplayer.core.rng import Stream
 from twoplayer.recipes.schema import Average, Goal, Recipe
@@ -200,6 +201,8 @@ def new_state(
         objective=recipe.objective,
         regularizers=recipe.regularizers,
         latents=recipe.latents,
+        fast=recipe.fast,
+        dtype=compute_dtype(recipe.precision, device),
     )
     images_per_step = recipe.batch_size * recipe.play.discriminator_steps
     return TrainingState(

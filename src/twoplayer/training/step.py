@@ -7,8 +7,10 @@ image; here their means are added, differentiated for one player's parameters, a
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -71,6 +73,7 @@ class Game:
 
     Attributes:
         fast: play through chains of layers where the players allow it (see `fast.py`).
+        dtype: what layers compute in, if not their own dtype (see `core/precision.py`).
     """
 
     generator: Player
@@ -79,6 +82,7 @@ class Game:
     regularizers: tuple[Regularizer, ...]
     latents: Latents
     fast: bool = True
+    dtype: torch.dtype | None = None
 
     @cached_property
     def penalties(self) -> list[DiscriminatorPenalty]:
@@ -108,16 +112,24 @@ class Game:
     def draw_fakes(self, real: Batch, stream: Stream) -> Tensor:
         """As many fresh fakes [N, C, H, W], of the same labels and conditions, with a graph to G's parameters."""
         z = self.latents.draw(len(real.images), stream.child("latents"), real.images)
-        fakes: Tensor = self.generator.told(real)(z)
-        return fakes
+        with self.computing(real):
+            fakes: Tensor = self.generator.told(real)(z)
+        return fakes.to(real.images.dtype)
+
+    def computing(self, real: Batch) -> AbstractContextManager[Any]:
+        """Inside, layers compute in the game's dtype."""
+        if self.dtype is None:
+            return nullcontext()
+        return torch.autocast(real.images.device.type, self.dtype)
 
     def judge(self, real: Batch, *batches: Tensor) -> list[Verdict]:
         """D's verdicts on batches of as many images as `real`, of its labels and conditions."""
-        if self.discriminator.judges_alone and not self.discriminator.takes:
-            joined: Verdict = self.discriminator.network(torch.cat(batches))
-            return joined.split([len(images) for images in batches])
-        judge = self.discriminator.told(real)
-        return [judge(images) for images in batches]
+        with self.computing(real):
+            if self.discriminator.judges_alone and not self.discriminator.takes:
+                joined: Verdict = self.discriminator.network(torch.cat(batches))
+                return joined.to(real.images.dtype).split([len(images) for images in batches])
+            judge = self.discriminator.told(real)
+            return [judge(images).to(real.images.dtype) for images in batches]
 
 
 def discriminator_loss(game: Game, real: Batch, fake: Tensor, stream: Stream) -> tuple[Tensor, list[Verdict], Report]:
@@ -135,7 +147,8 @@ def discriminator_loss(game: Game, real: Batch, fake: Tensor, stream: Stream) ->
     judge = game.discriminator.told(real)
     for penalty in game.penalties:
         place = stream.child("penalty", penalty.name)
-        cost = penalty.discriminator_penalty(judge, real, fake.detach(), place).mean()
+        with game.computing(real):
+            cost = penalty.discriminator_penalty(judge, real, fake.detach(), place).mean()
         report[f"penalty/{penalty.name}"] = cost.detach()
         loss = loss + cost
     loss = loss + parameter_penalties(game, game.discriminator, "discriminator", report)

@@ -73,7 +73,7 @@ class Affine(Link):
             felt = delta[: len(delta) - n]  # directions do not move with the bias
             if self.normalized and all(part.training or part.sloped for part in self.rows.parts):
                 felt = felt[len(self.values) - n :]  # nor does what is normalized afterwards
-            yield self.learned_bias, felt.sum([0, *range(2, delta.ndim)])
+            yield self.learned_bias, felt.sum([0, *range(2, delta.ndim)], dtype=self.learned_bias.dtype)
 
 
 class Convolution(Affine):

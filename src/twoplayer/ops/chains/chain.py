@@ -18,13 +18,15 @@ class Chain:
 
     Args:
         links: in the order in which values go through them.
+        setting: how they compute.
 
     Attributes:
         couples: in training mode an image's answer depends on the rest of its part.
     """
 
-    def __init__(self, links: list[Link]) -> None:
+    def __init__(self, links: list[Link], setting: Setting) -> None:
         self.links = links
+        self.setting = setting
         self.couples = any(link.couples for link in links)
         for link, after in pairwise(links):
             link.normalized = after.couples
@@ -34,7 +36,7 @@ class Chain:
     @torch.no_grad()
     def forward(self, values: Tensor, rows: Rows) -> Tensor:
         """The network's answer on a batch whose parts are `rows`. `features` is then what the last link was given."""
-        self.rows, before = rows, None
+        self.rows, before, values = rows, None, self.setting.cast(values)
         for link in self.links:
             self.features = values
             reuse = before is not None and (before.fresh or (before.sign_only and link.keeps_signs))
@@ -84,7 +86,7 @@ class Chain:
     @torch.no_grad()
     def tangent(self, direction: Tensor) -> None:
         """Push a direction for each sloped image up, and what the slope's own change sends down."""
-        direction = direction.to(self.features.dtype)
+        direction = self.setting.cast(direction)
         start = sum(part.size for part in self.rows.parts) - len(direction)
         smooth = [number for number, link in enumerate(self.links) if link.smooth]
         for link in self.links:
@@ -95,7 +97,7 @@ class Chain:
 
     def _seeds(self, delta: Tensor) -> Tensor:
         """In the dtype of the chain, of the shape of its answer."""
-        return delta.to(self.features.dtype).reshape(-1, *self.answer_shape)
+        return self.setting.cast(delta).reshape(-1, *self.answer_shape)
 
     def gradients(self) -> Gradients:
         """Of every parameter, after all passes."""
@@ -111,7 +113,7 @@ def chain_of(layers: Iterable[nn.Module], setting: Setting) -> Chain | None:
         if link is None:
             return None
         links.append(link)
-    return Chain(links)
+    return Chain(links, setting)
 
 
 def chain_through(network: nn.Module, setting: Setting) -> Chain | None:

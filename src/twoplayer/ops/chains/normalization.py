@@ -31,7 +31,8 @@ class Normalization(Link):
         for part, told in zip(rows.slices, rows.parts, strict=True):
             mean, variance = layer.running_mean, layer.running_variance
             if told.training:
-                mean, variance = torch.batch_norm_update_stats(values[part], None, None, 0.0)
+                nothing = torch.zeros_like(layer.running_mean)  # its dtype is that of the statistics
+                mean, variance = torch.batch_norm_update_stats(values[part], nothing, nothing.clone(), 0.0)
                 layer.running_mean.lerp_(mean, layer.momentum)
                 layer.running_variance.lerp_(variance, layer.momentum)
             self.statistics.append((mean, (variance + layer.epsilon).rsqrt()))
@@ -58,7 +59,7 @@ class Normalization(Link):
         """Of one part, into `result`; in training mode what it adds to the parameters is known at once."""
         mean, scale = self.statistics[number]
         if not self.rows.parts[number].training:
-            torch.mul(delta, self._factor(delta), out=result)
+            self._scaled(delta, result)
             return
         layer = self.layer
         given = (
@@ -78,15 +79,16 @@ class Normalization(Link):
             self.bias_gradients.append(found[2])
 
     def tangent(self, direction: Tensor, *, keep: bool) -> Tensor:
-        self.weight_gradients.append(_sums(self.delta * direction) * self.statistics[-1][1])
-        return direction * self._factor(direction)
+        mean, scale = self.statistics[-1]
+        self.weight_gradients.append(_sums(self.delta.to(mean.dtype) * direction) * scale)
+        return self._scaled(direction, torch.empty_like(direction))
 
     def bend(self, epsilon: Tensor | None, start: int) -> Tensor | None:
         if epsilon is not None:
             mean, scale = self.statistics[-1]
             values = self.values[start:]
             self.weight_gradients.append(_sums(epsilon * (values - _across(mean, values))) * scale)
-            self.bias_gradients.append(_sums(epsilon))
+            self.bias_gradients.append(_sums(epsilon.to(mean.dtype)))
         return super().bend(epsilon, start)
 
     def gradients(self) -> Gradients:
@@ -94,10 +96,11 @@ class Normalization(Link):
             if learned is not None:
                 yield learned, torch.stack(found).sum(0)
 
-    def _factor(self, like: Tensor) -> Tensor:
-        """What inference mode multiplies each channel by."""
+    def _scaled(self, values: Tensor, result: Tensor) -> Tensor:
+        """Times what inference mode multiplies each channel by."""
         scale = self.statistics[-1][1]
-        return _across(scale if self.layer.weight is None else scale * self.layer.weight, like)
+        factor = scale if self.layer.weight is None else scale * self.layer.weight
+        return torch.mul(values, _across(factor, values), out=result)
 
 
 @joins(BatchNorm)
@@ -107,7 +110,7 @@ def _batch_norm(layer: BatchNorm, setting: Setting) -> Link:
 
 def _across(per_channel: Tensor, like: Tensor) -> Tensor:
     """[C] so that it meets the channels of [N, C, ...]."""
-    return per_channel.to(like.dtype).view(-1, *[1] * (like.ndim - 2))
+    return per_channel.view(-1, *[1] * (like.ndim - 2))
 
 
 def _sums(values: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ import torch
 from twoplayer.core.batch import Batch
 from twoplayer.core.errors import Diverged, TrainingStopped, UserError, did_you_mean
 from twoplayer.core.modes import mode
+from twoplayer.core.precision import require_precision
 from twoplayer.core.protocols import Supervised
 from twoplayer.core.rng import Stream
 from twoplayer.core.stop import StopRequest
@@ -71,6 +72,7 @@ def run_session(
     quiet: bool,
 ) -> RunFolder:
     """Train to the recipe's end in a folder (the next free one without one) and write everything about it there."""
+    require_precision(recipe.precision, device)
     batches = Batches(
         data,
         recipe.batch_size,

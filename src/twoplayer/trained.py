@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from twoplayer.core.errors import UserError
+from twoplayer.core.precision import compute_dtype
 from twoplayer.core.protocols import Bounded, Supervised
 from twoplayer.core.rng import Stream
 from twoplayer.evaluation.doctor import Diagnosis
@@ -111,12 +112,12 @@ class Run:
                 f"n={n}, best_of={best_of}, seed={seed}: n and best_of start at 1, their product ends at "
                 f"{MAX_SAMPLES:,}, the seed starts at 0"
             )
-        stream = Stream(seed).child("sample")
-        latents = self.info.latents
+        stream, latents = Stream(seed).child("sample"), self.info.latents
         ids = self.label_ids(labels)
         if best_of == 1:
             given = {"labels": in_turn(ids, n)} if ids else {}
-            return sample_blocks(self.generator, latents, n, stream, given)
+            dtype = compute_dtype(self.recipe.precision, torch.device("cpu"))
+            return sample_blocks(self.generator, latents, n, stream, given, dtype)
         if not ids:
             return iter([sample_best((self.generator, self.discriminator), latents, n, best_of, stream)])
         return iter([self._best_by_class(ids, n, best_of, stream)])

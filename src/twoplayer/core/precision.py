@@ -17,14 +17,14 @@ Precision = Literal["fp32", "bf16", "auto"]
 
 
 def compute_dtype(precision: Precision, device: torch.device) -> torch.dtype | None:
-    """What layers compute in; None for their own dtype. Raises UserError where bf16 was asked for and is missing."""
-    if precision == "fp32":
-        return None
-    if has_bfloat16(device):
-        return torch.bfloat16
-    if precision == "bf16":
+    """What layers compute in; None for their own dtype."""
+    return torch.bfloat16 if precision != "fp32" and has_bfloat16(device) else None
+
+
+def require_precision(precision: Precision, device: torch.device) -> None:
+    """Raise UserError where bf16 was asked for and the device has none."""
+    if precision == "bf16" and not has_bfloat16(device):
         raise UserError(f"precision=bf16: this {device.type} has no bfloat16 arithmetic; use fp32 or auto")
-    return None
 
 
 def has_bfloat16(device: torch.device) -> bool:

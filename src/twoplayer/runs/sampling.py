@@ -16,6 +16,7 @@ from twoplayer.core.batch import to_float, to_uint8
 from twoplayer.core.modes import mode
 from twoplayer.core.protocols import Latents
 from twoplayer.core.rng import Stream
+from twoplayer.ops.chains.link import Setting
 from twoplayer.ops.folding import for_inference
 
 BLOCK = 64
@@ -31,7 +32,12 @@ def in_turn(ids: Sequence[int], n: int) -> Tensor:
 
 @torch.no_grad()
 def sample_blocks(
-    generator: nn.Module, latents: Latents, n: int, stream: Stream, given: Mapping[str, Tensor] = NOTHING
+    generator: nn.Module,
+    latents: Latents,
+    n: int,
+    stream: Stream,
+    given: Mapping[str, Tensor] = NOTHING,
+    dtype: torch.dtype | None = None,
 ) -> Iterator[Tensor]:
     """n pictures in evaluation mode, uint8 [up to BLOCK, C, H, W] at a time, on the CPU.
 
@@ -41,9 +47,10 @@ def sample_blocks(
         n: how many.
         stream: where the latents are drawn.
         given: what a conditional generator is told, [n, ...] each.
+        dtype: what layers compute in, if not their own dtype; where the generator is a chain.
     """
     like = next(generator.parameters())
-    draw = for_inference(generator)
+    draw = for_inference(generator, Setting(dtype))
     for start in range(0, n, BLOCK):
         z = latents.draw(BLOCK, stream.child(start // BLOCK), like)
         with nullcontext() if draw is not generator else mode(generator, training=False):

@@ -82,6 +82,7 @@ def running(contenders: Sequence[Contender]) -> Iterator[None]:
             each.process = subprocess.Popen(
                 each.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
             )
+            stack.enter_context(each.process)  # which waits for its end and closes the pipes
             stack.callback(each.process.kill)
             each.say(each.told)
             each.hear()

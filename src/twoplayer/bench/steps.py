@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from twoplayer.bench.duel import Contender, python, running, take_turns
 from twoplayer.bench.flops import convolution_peak, layer_flops, useful_flops
 from twoplayer.bench.workloads import SAMPLES, Setup, setup_of
 from twoplayer.core.batch import Batch
+from twoplayer.core.errors import UserError
 from twoplayer.core.rng import Stream
 from twoplayer.loading import load_data
 from twoplayer.recipes.schema import Recipe
@@ -45,6 +47,29 @@ def contenders(told: dict[str, Any], what: str) -> list[Contender]:
     return [
         Contender(name, python("twoplayer.bench.worker"), told | {"what": what, "way": way})
         for name, way in (("twoplayer", "ours"), ("plain PyTorch", "plain"))
+    ]
+
+
+def keras_contenders(told: dict[str, Any], python_of_keras: Path) -> list[Contender]:
+    """The step in Keras, eager and in graph mode. Raises UserError where it is another recipe's, or there is no Keras.
+
+    Args:
+        told: see `description`.
+        python_of_keras: the interpreter of an environment with TensorFlow.
+    """
+    recipe = told["recipe"]
+    dcgan = all(recipe[role]["name"] == "dcgan" for role in ("generator", "discriminator"))
+    if not dcgan or recipe["objective"]["name"] != "wasserstein":
+        raise UserError("--against keras knows the step of mnist-wgan-gp, of any size, and no other")
+    if not python_of_keras.exists():
+        raise UserError(
+            f"--keras {python_of_keras}: there is no such program; make it with "
+            "python -m venv keras && keras/bin/pip install tensorflow-cpu, then --keras keras/bin/python"
+        )
+    command = [str(python_of_keras), str(Path(__file__).with_name("keras_wgan_gp.py"))]
+    return [
+        Contender(name, command, told | {"way": way})
+        for name, way in (("Keras, eager", "keras-eager"), ("Keras, graph", "keras-graph"))
     ]
 
 

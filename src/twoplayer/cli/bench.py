@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -89,6 +90,10 @@ def step(
     recipe: AnyRecipe = "mnist-wgan-gp",
     rounds: Rounds = 7,
     device: Device = "auto",
+    against: Annotated[str | None, typer.Option(metavar="keras", help="Measure the original framework too.")] = None,
+    keras: Annotated[
+        Path, typer.Option(help="The Python of an environment with tensorflow-cpu, for --against keras.")
+    ] = Path("keras/bin/python"),
     as_json: AsJson = False,
 ) -> None:
     """How long a training step takes, beside the same step in plain PyTorch, and how far its gradients are off.
@@ -96,11 +101,17 @@ def step(
     The contenders take turns in processes of their own. Size, batch and widths are the recipe's keys:
     twoplayer bench step --recipe dcgan-64 batch_size=32 data.image_size=128 data.channels=3
     """
-    from twoplayer.bench.steps import measure
+    from twoplayer.bench.steps import keras_contenders, measure
+    from twoplayer.core.errors import UserError
 
-    _compare(
-        lambda told, done: measure(told, [], rounds, done), step_table, words, recipe, rounds, device, as_json=as_json
-    )
+    if against not in (None, "keras"):
+        raise UserError(f"--against {against} (allowed: keras)")
+
+    def measured(told: Found, done: Callable[[], None]) -> Found:
+        return measure(told, keras_contenders(told, keras) if against else [], rounds, done)
+
+    names = 4 if against else 2
+    _compare(measured, step_table, words, recipe, rounds, device, contenders=names, as_json=as_json)
 
 
 @app.command()
@@ -148,6 +159,7 @@ def _compare(
     rounds: int,
     device: str,
     *,
+    contenders: int = 2,
     as_json: bool,
 ) -> None:
     """Let the contenders of a recipe take turns, and print what was found."""
@@ -163,7 +175,7 @@ def _compare(
         raise UserError(f"--rounds {rounds}: it starts at 1")
     told = description(load_recipe(recipe, parse_overrides(words or [])), choose_device(device))
     done = 0
-    with progress((rounds + 1) * 2, 0, quiet=not sys.stderr.isatty()) as shown:
+    with progress((rounds + 1) * contenders, 0, quiet=not sys.stderr.isatty()) as shown:
 
         def turn() -> None:
             nonlocal done

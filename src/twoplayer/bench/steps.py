@@ -173,9 +173,6 @@ def flops_of(setup: Setup) -> int:
 class SameNumbers(Stream):
     """A stream whose numbers are drawn in float32, whatever they are asked for in."""
 
-    def child(self, *path: str | int) -> Stream:
-        return SameNumbers(self.seed, self.path + path)
-
     def uniform(
         self, shape: tuple[int, ...], low: float = 0.0, high: float = 1.0, *, like: Tensor | None = None
     ) -> Tensor:

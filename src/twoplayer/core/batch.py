@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -50,6 +50,20 @@ class BatchSupply(Protocol):
 
     def some(self, n: int, stream: Stream) -> Batch:
         """n images; always the same for one stream."""
+
+
+@runtime_checkable
+class IndexedSupply(BatchSupply, Protocol):
+    """A supply that says which images a batch is made of, and makes it on the device from that alone."""
+
+    def places(self, number: int) -> Tensor:
+        """The images of a batch, int64 [batch_size], on the device."""
+
+    def flips(self, number: int) -> Stream:
+        """Where it is drawn which of them are mirrored."""
+
+    def at(self, places: Tensor, flips: Stream) -> Batch:
+        """The batch of these images."""
 
 
 def to_float(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -10,7 +10,7 @@ Numbers are drawn on the CPU and moved, so that every device sees the same ones.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -31,7 +31,7 @@ class Stream:
 
     def child(self, *path: str | int) -> Stream:
         """The stream at a sub-path; siblings are statistically independent."""
-        return Stream(self.seed, self.path + path)
+        return replace(self, path=self.path + path)
 
     def derived_seed(self) -> int:
         """A 63-bit seed made of the seed and the whole path (BLAKE2b)."""

@@ -59,10 +59,21 @@ class Batches:
 
     def __getitem__(self, number: int) -> Batch:
         """The batch with that number, counted from 0 over all passes."""
-        epoch, place = divmod(number, self.per_epoch)
-        chosen = self._order(epoch)[place * self.batch_size : (place + 1) * self.batch_size]
-        batch = self._batch(chosen, self.stream.child("flip", number))
+        batch = self.at(self.places(number), self.flips(number))
         return batch if self.labeled is None else replace(batch, labeled=self._labeled_batch(number))
+
+    def places(self, number: int) -> Tensor:
+        """The images of a batch, int64 [batch_size], on the device."""
+        epoch, place = divmod(number, self.per_epoch)
+        return self._order(epoch)[place * self.batch_size : (place + 1) * self.batch_size]
+
+    def flips(self, number: int) -> Stream:
+        """Where it is drawn which of them are mirrored."""
+        return self.stream.child("flip", number)
+
+    def at(self, places: Tensor, flips: Stream) -> Batch:
+        """The batch of these images, without a labeled one."""
+        return self._batch(places, flips)
 
     def some(self, n: int, stream: Stream) -> Batch:
         """n images, not mirrored, different ones while they last; always the same for one stream."""

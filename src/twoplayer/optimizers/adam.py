@@ -37,16 +37,54 @@ class Adam(OptimizerRule):
     epsilon_hat: bool = False
 
     def build(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
-        rule = AdamEpsilonHat if self.epsilon_hat else torch.optim.Adam
-        return rule(list(parameters), self.learning_rate, (self.beta1, self.beta2), self.epsilon, fused=True)
+        rule, learned = AdamEpsilonHat if self.epsilon_hat else torch.optim.Adam, list(parameters)
+        on_gpu = any(parameter.is_cuda for parameter in learned)  # there a recorded graph may hold the update
+        betas = (self.beta1, self.beta2)
+        return rule(learned, self.learning_rate, betas, self.epsilon, fused=True, capturable=on_gpu)
 
 
 class AdamEpsilonHat(torch.optim.Adam):
-    """torch's Adam with epsilon added before the bias correction."""
+    """torch's Adam with epsilon added before the bias correction.
+
+    As torch's kernel takes epsilon for a number, and here it differs from update to update, a capturable update is
+    written out, with the number of updates on the device.
+    """
 
     def step(self, closure: Callable[[], float] | None = None) -> Any:
+        if self.param_groups[0]["capturable"]:
+            return self._step_on_device()
         for group in self.param_groups:
             group.setdefault("epsilon_hat", group["eps"])
-            group["updates"] = group.get("updates", 0) + 1
-            group["eps"] = group["epsilon_hat"] / (1.0 - group["betas"][1] ** group["updates"]) ** 0.5
+            known = [self.state[parameter]["step"] for parameter in group["params"] if self.state[parameter]]
+            update = int(known[0]) + 1 if known else 1
+            group["eps"] = group["epsilon_hat"] / (1.0 - group["betas"][1] ** update) ** 0.5
         return super().step(closure)
+
+    @torch.no_grad()
+    def _step_on_device(self) -> None:
+        """lr_t = lr sqrt(1 - beta2^t) / (1 - beta1^t); change = -lr_t m / (sqrt(v) + epsilon_hat)."""
+        for group in self.param_groups:
+            epsilon, (beta1, beta2) = group.setdefault("epsilon_hat", group["eps"]), group["betas"]
+            learned = [parameter for parameter in group["params"] if parameter.grad is not None]
+            if not learned:
+                continue
+            for parameter in learned:
+                if not self.state[parameter]:
+                    self.state[parameter]["step"] = torch.zeros((), device=parameter.device)
+                    for name in ("exp_avg", "exp_avg_sq"):
+                        self.state[parameter][name] = torch.zeros_like(parameter)
+            gradients = [parameter.grad for parameter in learned]
+            steps, means, squares = (
+                [self.state[parameter][name] for parameter in learned] for name in ("step", "exp_avg", "exp_avg_sq")
+            )
+            torch._foreach_add_(steps, 1.0)
+            torch._foreach_lerp_(means, gradients, 1.0 - beta1)
+            torch._foreach_mul_(squares, beta2)
+            torch._foreach_addcmul_(squares, gradients, gradients, 1.0 - beta2)
+            t = steps[0].double()
+            rate = group["lr"] * (1.0 - beta2**t).sqrt() / (1.0 - beta1**t)
+            roots = torch._foreach_sqrt(squares)
+            torch._foreach_add_(roots, epsilon)
+            changes = torch._foreach_div(means, roots)
+            torch._foreach_mul_(changes, -rate.to(changes[0].dtype))
+            torch._foreach_add_(learned, changes)

@@ -9,14 +9,18 @@ from typing import Protocol
 
 from torch import Tensor
 
-from twoplayer.core.batch import BatchSupply
+from twoplayer.core.batch import BatchSupply, IndexedSupply
 from twoplayer.core.errors import Diverged, TrainingStopped
 from twoplayer.core.rng import Stream
 from twoplayer.core.stop import StopRequest
 from twoplayer.recipes.schema import Recipe
+from twoplayer.training.captured import Block, CudaGraph, can_be_captured
 from twoplayer.training.play import play_step
 from twoplayer.training.state import TrainingState
 from twoplayer.training.step import first_not_finite
+
+MOST_TOGETHER = 16
+"""How many steps a recorded block has at most."""
 
 
 class Observer(Protocol):
@@ -73,6 +77,12 @@ class Schedule:
         """Whether something with this interval is due after a step; everything is due after the last."""
         return step % every == 0 or step == self.steps
 
+    def steps_until_due(self, step: int) -> int:
+        """How many steps can be played after a step before anything is due; at least 1."""
+        ends = [every - step % every for every in self.intervals]
+        epoch_ends = int(-(-(int(self.epoch(step)) + 1) * self.batches_per_epoch // self.batches_per_step)) - step
+        return max(min(*ends, epoch_ends, self.steps - step), 1)
+
     def epoch(self, step: int) -> float:
         """Passes over the data after a step."""
         return step * self.batches_per_step / self.batches_per_epoch
@@ -98,6 +108,7 @@ def train(
         TrainingStopped: a signal came; a checkpoint was saved.
     """
     stream = Stream(recipe.seed).child("train")
+    blocks = blocks_for(state, recipe, batches, stream)
     begun, seconds_before = time.monotonic(), state.seconds
     with stop.deferring():
         while state.step < schedule.steps and not state.has_reached(recipe.stop):
@@ -105,7 +116,11 @@ def train(
                 _require_finite(state.step, state.named_tensors())
                 observer.on_checkpoint(state, scheduled=False)
                 raise TrainingStopped(f"stopped after step {state.step}")
-            one_step(state, recipe, batches, stream)
+            block = next((block for block in blocks if block.steps <= schedule.steps_until_due(state.step)), None)
+            if block is None:
+                one_step(state, recipe, batches, stream)
+            else:
+                block.play()
             state.seconds = seconds_before + time.monotonic() - begun
             _tell(state, recipe, schedule, observer)
 
@@ -119,8 +134,26 @@ def one_step(state: TrainingState, recipe: Recipe, batches: BatchSupply, stream:
     report = play_step(recipe.play, state.game, lambda: batches[next(numbers)], place)
     state.update_averages()
     state.step += 1
-    _require_finite(state.step, [*report.items(), *state.gradients()])
+    if not is_on_gpu(state):  # there the host does not wait for a step; the log's sums tell soon enough
+        _require_finite(state.step, [*report.items(), *state.gradients()])
     state.meters.add(report, time.monotonic() - begun)
+
+
+def blocks_for(state: TrainingState, recipe: Recipe, batches: BatchSupply, stream: Stream) -> list[Block]:
+    """Recorded blocks of steps, the longest first, where there is a GPU to gain from them."""
+    if not is_on_gpu(state) or not can_be_captured(state, recipe, batches):
+        return []
+    assert isinstance(batches, IndexedSupply)
+    device = next(state.game.generator.network.parameters()).device
+    several = max(n for n in range(1, MOST_TOGETHER + 1) if recipe.log_every % n == 0)
+    return [
+        Block(state, recipe, batches, stream, steps, CudaGraph(device)) for steps in sorted({several, 1}, reverse=True)
+    ]
+
+
+def is_on_gpu(state: TrainingState) -> bool:
+    """Whether the players are where the host need not wait for each step."""
+    return next(state.game.generator.network.parameters()).is_cuda
 
 
 def _require_finite(step: int, named: list[tuple[str, Tensor]]) -> None:
@@ -132,6 +165,8 @@ def _require_finite(step: int, named: list[tuple[str, Tensor]]) -> None:
 def _tell(state: TrainingState, recipe: Recipe, schedule: Schedule, observer: Observer) -> None:
     observer.on_step(state)
     due = [schedule.due(state.step, every) for every in schedule.intervals]
+    if any(due) and is_on_gpu(state):
+        _require_finite(state.step, list(state.meters.sums.items()))
     if any(due):  # weights that finite gradients made infinite show in the next loss; here they must not be saved
         _require_finite(state.step, state.named_tensors())
     ended = False

@@ -40,10 +40,22 @@ class Meters:
 
     def add(self, report: Report, seconds: float) -> None:
         """Take one step in. Nothing is copied from the device."""
+        self.take(report)
+        self.count(1, seconds)
+
+    def take(self, report: Report) -> None:
+        """Add the scalars of a step, in place."""
         for name, value in report.items():
-            wide = value.double() if value.device.type != "mps" else value.clone()  # mps has no float64
-            self.sums[name] = self.sums[name] + wide if name in self.sums else wide
-        self.steps += 1
+            wide = value.double() if value.device.type != "mps" else value  # mps has no float64
+            if name not in self.sums:
+                self.sums[name] = torch.zeros_like(wide)
+            elif self.sums[name].device != wide.device:  # of a checkpoint
+                self.sums[name] = self.sums[name].to(wide.device)
+            self.sums[name] += wide
+
+    def count(self, steps: int, seconds: float) -> None:
+        """Count steps whose scalars were taken."""
+        self.steps += steps
         self.seconds += seconds
 
     def means(self) -> dict[str, float]:
@@ -52,7 +64,9 @@ class Meters:
 
     def reset(self) -> None:
         """Begin a new interval."""
-        self.sums, self.steps, self.seconds = {}, 0, 0.0
+        for total in self.sums.values():
+            total.zero_()
+        self.steps, self.seconds = 0, 0.0
 
 
 @dataclass
@@ -150,6 +164,9 @@ class TrainingState:
         for role, player in self._players().items():
             player.network.load_state_dict(tree[role]["network"])
             player.optimizer.load_state_dict(tree[role]["optimizer"])
+            for group in player.optimizer.param_groups:
+                if "capturable" in group:  # of the device it was saved on
+                    group["capturable"] = any(parameter.is_cuda for parameter in group["params"])
             for name, memory in player.memories.items():
                 memory.load_state_dict(tree[role]["memories"][name])
         if self.average is not None:

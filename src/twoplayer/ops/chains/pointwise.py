@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from twoplayer.ops.chains.link import Link, Rows, Setting, joins
-from twoplayer.ops.dropout import keep_factors
+from twoplayer.ops.dropout import keep_factors, normal_like
 from twoplayer.ops.gaussian_noise import GaussianNoise
 
 
@@ -113,7 +113,7 @@ class Noise(Link):
         noisy = values if reuse else values.clone()
         for part, told in zip(rows.slices, rows.parts, strict=True):
             if told.training and self.std:
-                noisy[part] += self.std * torch.randn_like(noisy[part])
+                noisy[part] += self.std * normal_like(noisy[part])
         return noisy
 
     def adjoint(self, delta: Tensor, start: int) -> Tensor:

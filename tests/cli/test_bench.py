@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,20 +10,20 @@ import pytest
 
 from twoplayer.bench.duel import Contender, running, take_turns
 from twoplayer.bench.flops import layer_flops, useful_flops
+from twoplayer.cli.main import run
 from twoplayer.core.errors import UserError
 from twoplayer.recipes.load import load_recipe
 
 
-def bench(*words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "twoplayer", "bench", *words]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For the contenders' processes."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
-def test_step() -> None:
-    done = bench("step", "--recipe", "digits", "--rounds", "1", "--json", "batch_size=16", "--device", "cpu")
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+def test_step(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["bench", "step", "--recipe", "digits", "--rounds", "1", "--json", "batch_size=16"]) == 0
+    found = json.loads(capsys.readouterr().out)
     ours, plain = found["contenders"]
     assert found["ms_per_step"] == ours["ms_per_step"] > 0
     assert found["images_per_second"] == pytest.approx(16e3 / ours["ms_per_step"])
@@ -36,23 +34,27 @@ def test_step() -> None:
 
 
 @pytest.mark.parametrize("what", ["sample", "data"])
-def test_rates(what: str) -> None:
-    done = bench(what, "--recipe", "digits-cgan", "--rounds", "1", "--device", "cpu")
-    assert done.returncode == 0, done.stderr
-    assert "images/s" in done.stdout
-    assert "plain PyTorch" in done.stdout
+def test_rates(what: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["bench", what, "--recipe", "digits-cgan", "--rounds", "1"]) == 0
+    shown = capsys.readouterr().out
+    assert "images/s" in shown
+    assert "plain PyTorch" in shown
 
 
-def test_what_a_user_can_mend() -> None:
-    for words, said in (
-        (("step", "--rounds", "0"), "--rounds 0: it starts at 1"),
-        (("step", "--recipe", "digits", "--against", "jax"), "--against jax (allowed: keras)"),
-        (("step", "--recipe", "digits", "--against", "keras"), "no other"),
-        (("sample", "--recipe", "digitz"), "digits"),
-    ):
-        done = bench(*words)
-        assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
-        assert said in done.stderr
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["step", "--rounds", "0"], "--rounds 0: it starts at 1"),
+        (["step", "--recipe", "digits", "--against", "jax"], "--against jax (allowed: keras)"),
+        (["step", "--recipe", "digits", "--against", "keras"], "no other"),
+        (["sample", "--recipe", "digitz"], "digits"),
+    ],
+)
+def test_what_a_user_can_mend(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["bench", *words]) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert said in told
 
 
 def test_keras_that_is_not_there_is_said_with_the_way_to_get_it(tmp_path: Path) -> None:

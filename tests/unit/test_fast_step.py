@@ -18,6 +18,7 @@ from twoplayer.ops.chains.chain import Chain, chain_of
 from twoplayer.ops.chains.link import Part, Rows, Setting
 from twoplayer.ops.convolution import SameConv2d
 from twoplayer.ops.gaussian_noise import GaussianNoise
+from twoplayer.ops.residual import Residual
 from twoplayer.recipes.load import load_recipe, parse_overrides, recipe_names
 from twoplayer.training.fast import fast_moves
 from twoplayer.training.play import play_step
@@ -36,8 +37,12 @@ def double() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def no_dropout(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both steps draw from one distribution, in another order: compared without."""
+    """Both steps draw from one distribution, in another order: compared without, but with other numbers in memory."""
     monkeypatch.setattr(nn.Dropout, "forward", lambda _, values: values)
+    monkeypatch.setattr(
+        GaussianNoise, "forward", lambda layer, values: values + 0.2 * layer.std if layer.training else values
+    )
+    monkeypatch.setattr(pointwise, "normal_like", lambda like: torch.full_like(like, 0.2))
     monkeypatch.setattr(pointwise, "keep_factors", lambda like, _: torch.ones_like(like))
 
 
@@ -169,6 +174,11 @@ def discriminator(act: nn.Module) -> nn.Sequential:
         nn.Conv2d(8, 6, 3, padding=1, groups=2),
         act,
         nn.AvgPool2d(2),
+        Residual(nn.Sequential(act, SameConv2d(6, 5, 3), BatchNorm(5), act, SameConv2d(5, 6, 3)), nn.Conv2d(6, 6, 1)),
+        Residual(nn.Sequential(nn.Dropout(0.3), SameConv2d(6, 6, 3), act, nn.Dropout(0.3))),
+        act,
+        nn.Dropout(0.3),
+        GaussianNoise(0.5),
         nn.ConvTranspose2d(6, 4, 3, stride=2, output_padding=1),
         nn.Identity(),
         act,

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from twoplayer.core.protocols import Chained
 from twoplayer.ops.batch_norm import BatchNorm
-from twoplayer.ops.chains.chain import chain_of, flat
-from twoplayer.ops.chains.link import Part, Rows, Setting
+from twoplayer.ops.chains.chain import chain_of
+from twoplayer.ops.chains.link import Part, Rows, Setting, flat
 
 Affine = nn.Linear | nn.Conv2d | nn.ConvTranspose2d
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
 from twoplayer.core.protocols import Chained
-from twoplayer.ops.chains import affine, normalization, pointwise, shapes  # noqa: F401  (their layers join)
-from twoplayer.ops.chains.link import Gradients, Link, Rows, Setting, link_of
+from twoplayer.ops.chains import affine, normalization, parallel, pointwise, shapes  # noqa: F401  (their layers join)
+from twoplayer.ops.chains.link import Gradients, Link, Rows, Setting, links_of, through
 
 
 class Chain:
@@ -28,21 +27,18 @@ class Chain:
         self.links = links
         self.setting = setting
         self.couples = any(link.couples for link in links)
-        for link, after in pairwise(links):
-            link.normalized = after.couples
         learning = [number for number, link in enumerate(links) if link.learns]
         self.lowest = learning[0] if learning else len(links)
 
     @torch.no_grad()
     def forward(self, values: Tensor, rows: Rows) -> Tensor:
         """The network's answer on a batch whose parts are `rows`. `features` is then what the last link was given."""
-        self.rows, before, values = rows, None, self.setting.cast(values)
-        for link in self.links:
-            self.features = values
-            reuse = before is not None and (before.fresh or (before.sign_only and link.keeps_signs))
-            values, before = link.forward(values, rows, reuse=reuse), link
-        self.answer_shape = values.shape[1:]
-        return values
+        self.rows = rows
+        *hidden, last = self.links
+        self.features = through(hidden, self.setting.cast(values), rows)
+        answer = last.forward(self.features, rows, reuse=False)
+        self.answer_shape = answer.shape[1:]
+        return answer
 
     @torch.no_grad()
     def transpose(self, delta: Tensor, start: int, features_delta: Tensor | None = None) -> Tensor:
@@ -107,25 +103,11 @@ class Chain:
 
 def chain_of(layers: Iterable[nn.Module], setting: Setting) -> Chain | None:
     """The chain of layers in their order; None where one of them cannot be a link."""
-    links: list[Link] = []
-    for layer in flat(layers):
-        link = link_of(layer, setting)
-        if link is None:
-            return None
-        links.append(link)
-    return Chain(links, setting)
+    links = links_of(layers, setting)
+    return None if links is None else Chain(links, setting)
 
 
 def chain_through(network: nn.Module, setting: Setting) -> Chain | None:
     """The chain that a network is; None where it is none, or a part of it is no link."""
     layers = network.chain() if isinstance(network, Chained) else [network]
     return None if layers is None else chain_of(layers, setting)
-
-
-def flat(layers: Iterable[nn.Module]) -> Iterable[nn.Module]:
-    """The layers with every `nn.Sequential` opened."""
-    for layer in layers:
-        if type(layer) is nn.Sequential:
-            yield from flat(layer)
-        else:
-            yield layer

@@ -16,9 +16,9 @@ A layer joins by `joins`; a network with a layer of a kind that has not joined i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any, TypeVar
 
 import torch
@@ -81,6 +81,7 @@ class Link:
         couples: in training mode an image's values depend on the rest of its part.
         fresh: nobody but the next link needs the values it made, so that they may be overwritten.
         sign_only: of the values it made it needs the signs alone, and no sign where a zero was put.
+        overwrites: it changes the deltas and directions that it is given.
         keeps_signs: it overwrites values with others of the same sign, or with zero.
     """
 
@@ -91,6 +92,7 @@ class Link:
     fresh = False
     sign_only = False
     keeps_signs = False
+    overwrites = False
 
     def forward(self, values: Tensor, rows: Rows, *, reuse: bool) -> Tensor:
         """The layer's values. `reuse`: those it was given may be overwritten."""
@@ -166,3 +168,37 @@ def link_of(layer: nn.Module, setting: Setting) -> Link | None:
     maker = _MAKERS.get(type(layer))
     hooked = layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks
     return None if maker is None or hooked else maker(layer, setting)
+
+
+def links_of(layers: Iterable[nn.Module], setting: Setting) -> list[Link] | None:
+    """The links of layers in their order; None where one of them has none."""
+    links: list[Link] = []
+    for layer in flat(layers):
+        link = link_of(layer, setting)
+        if link is None:
+            return None
+        links.append(link)
+    for link, after in pairwise(links):
+        link.normalized = after.couples
+    return links
+
+
+def flat(layers: Iterable[nn.Module]) -> Iterator[nn.Module]:
+    """The layers with every `nn.Sequential` opened."""
+    for layer in layers:
+        if type(layer) is nn.Sequential:
+            yield from flat(layer)
+        else:
+            yield layer
+
+
+def through(links: Iterable[Link], values: Tensor, rows: Rows) -> Tensor:
+    """What links in a row make of values, which themselves stay as they are."""
+    before: Link | None = None
+    for link in links:
+        by_sign = before is not None and not before.fresh and before.sign_only and link.keeps_signs
+        reuse = by_sign or (before is not None and before.fresh)
+        values, before = link.forward(values, rows, reuse=reuse), link
+        if by_sign:
+            link.fresh = False  # the link before it still needs the signs
+    return values

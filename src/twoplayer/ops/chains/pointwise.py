@@ -74,6 +74,7 @@ class Mask(Link):
 
     fresh = True
     keeps_signs = True
+    overwrites = True
 
     def __init__(self, probability: float) -> None:
         self.probability = probability

@@ -125,6 +125,19 @@ def test_every_objective_and_order(name: str, play: str, objective: str) -> None
     assert_same(name, f"objective={{name: {objective}}}", f"play={{name: {play}}}", *FEWER.get(name, ()))
 
 
+RESNET = (
+    "generator={name: resnet, n_filters: 4}",
+    "discriminator={name: resnet, n_filters: 4}",
+    "latents={name: normal, dim: 8}",
+)
+
+
+@pytest.mark.parametrize("penalty", ["r1", "gradient-penalty"])
+def test_residual_players(penalty: str) -> None:
+    assert_same("mnist-wgan-gp", *RESNET, f"regularizers=[{{name: {penalty}}}]", "data.image_size=13")
+    assert_same("digits", *RESNET, f"regularizers=[{{name: {penalty}}}]", "objective={name: relativistic}")
+
+
 def test_the_saturating_game_needs_one_way_down() -> None:
     words = ("objective={name: minimax, generator_objective: saturating}", *FEWER["mnist-wgan-gp"])
     assert load_recipe("mnist-wgan-gp", parse_overrides(words)).objective.zero_sum

@@ -109,6 +109,7 @@ def _max_pool(layer: nn.MaxPool2d, setting: Setting) -> Link:
     return MaxPool(layer)
 
 
+@joins(nn.AdaptiveAvgPool2d)
 @joins(nn.AvgPool2d)
 @joins(nn.Upsample)
 def _linear(layer: nn.Module, setting: Setting) -> Link | None:

@@ -47,6 +47,7 @@ def test_rates(what: str, capsys: pytest.CaptureFixture[str]) -> None:
         (["step", "--rounds", "0"], "--rounds 0: it starts at 1"),
         (["step", "--recipe", "digits", "--against", "jax"], "--against jax (allowed: keras)"),
         (["step", "--recipe", "digits", "--against", "keras"], "no other"),
+        (["step", "--against", "keras", "regularizers=[]", "data.image_size=28", "data.channels=1"], "no other"),
         (["sample", "--recipe", "digitz"], "digits"),
     ],
 )

@@ -58,8 +58,9 @@ def keras_contenders(told: dict[str, Any], python_of_keras: Path) -> list[Conten
         python_of_keras: the interpreter of an environment with TensorFlow.
     """
     recipe = told["recipe"]
-    dcgan = all(recipe[role]["name"] == "dcgan" for role in ("generator", "discriminator"))
-    if not dcgan or recipe["objective"]["name"] != "wasserstein":
+    names = [recipe[key]["name"] for key in ("generator", "discriminator", "objective", "play")]
+    penalties = [rule["name"] for rule in recipe["regularizers"]]
+    if names != ["dcgan", "dcgan", "wasserstein", "simultaneous"] or penalties != ["gradient-penalty"]:
         raise UserError("--against keras knows the step of mnist-wgan-gp, of any size, and no other")
     if not python_of_keras.exists():
         raise UserError(

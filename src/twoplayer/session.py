@@ -73,15 +73,7 @@ def run_session(
 ) -> RunFolder:
     """Train to the recipe's end in a folder (the next free one without one) and write everything about it there."""
     require_precision(recipe.precision, device)
-    batches = Batches(
-        data,
-        recipe.batch_size,
-        Stream(recipe.seed).child("data"),
-        device,
-        flip=recipe.data.flip,
-        condition_on_coarse=recipe.data.condition_on_coarse,
-        labeled_per_class=recipe.data.labeled_per_class,
-    )
+    batches = batches_of(recipe, data, device)
     _require_given(recipe, batches)
     _require_goal(recipe)
     schedule = Schedule.of(recipe, batches)
@@ -90,6 +82,19 @@ def run_session(
         prepare(state, recipe, batches)
         try_out(state, batches.some(2, batches.stream), batches.stream)
         return _run(folder, recipe, data, batches, schedule, state, stop, resume=resume, quiet=quiet)
+
+
+def batches_of(recipe: Recipe, data: ImageData, device: torch.device) -> Batches:
+    """The batches that a recipe means of given images."""
+    return Batches(
+        data,
+        recipe.batch_size,
+        Stream(recipe.seed).child("data"),
+        device,
+        flip=recipe.data.flip,
+        condition_on_coarse=recipe.data.condition_on_coarse,
+        labeled_per_class=recipe.data.labeled_per_class,
+    )
 
 
 def _run(

@@ -22,6 +22,7 @@ from twoplayer.data.images import ImageData
 from twoplayer.recipes.load import check
 from twoplayer.recipes.schema import Recipe
 from twoplayer.runs.sampling import sample
+from twoplayer.session import batches_of
 from twoplayer.training.loop import one_step
 from twoplayer.training.state import TrainingState, new_state, prepare
 
@@ -47,16 +48,7 @@ class Setup:
 
     def batches(self) -> Batches:
         """The recipe's batches."""
-        recipe = self.recipe
-        return Batches(
-            self.data,
-            recipe.batch_size,
-            Stream(0).child("data"),
-            self.device,
-            flip=recipe.data.flip,
-            condition_on_coarse=recipe.data.condition_on_coarse,
-            labeled_per_class=recipe.data.labeled_per_class,
-        )
+        return batches_of(self.recipe, self.data, self.device)
 
     def state(self, batches: Batches) -> TrainingState:
         """Fresh players, made ready."""

@@ -16,7 +16,9 @@ from twoplayer.core.precision import compute_dtype, require_precision
 from twoplayer.core.rng import Stream
 from twoplayer.core.verdict import Verdict
 from twoplayer.objectives.wasserstein import Wasserstein
+from twoplayer.ops.chains.link import Part, Rows
 from twoplayer.recipes.load import load_recipe, parse_overrides
+from twoplayer.training.fast import fast_moves
 from twoplayer.training.play import play_step
 from twoplayer.training.state import TrainingState, new_state
 
@@ -110,3 +112,19 @@ def test_the_average_of_what_is_rounded_is_not_rounded() -> None:
 
 def weights(state: TrainingState) -> list[Tensor]:
     return [parameter.detach().clone() for parameter in state.game.generator.network.parameters()]
+
+
+@pytest.mark.parametrize("name", ["digits", "mnist-wgan-gp", "digits-cgan", "digits-semi-supervised"])
+def test_logits_are_computed_in_float32(name: str) -> None:
+    """In bfloat16 a logit of 100 would be known to a half."""
+    recipe = load_recipe(name, parse_overrides([*SMALLER.get(name, ()), *FEWER.get(name, ())]))
+    shape = IMAGE_SHAPES[recipe.data.source]
+    game = replace(new_state(recipe, shape, 10, CPU).game, dtype=torch.bfloat16)
+    real = Batch(Stream(7).uniform((16, *shape), -1.0, 1.0), torch.arange(16) % 10)
+    with game.computing(real):
+        verdict = game.discriminator.told(real)(real.images)
+    assert verdict.logits.dtype == torch.float32
+    moves = fast_moves(game)
+    if moves is not None:
+        answer = moves.chain().forward(real.images, Rows((Part(16),)))
+        assert answer.dtype == torch.float32

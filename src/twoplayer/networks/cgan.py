@@ -26,6 +26,7 @@ from twoplayer.core.protocols import DiscriminatorNetwork, GeneratorNetwork, Giv
 from twoplayer.core.verdict import Verdict
 from twoplayer.ops.initialization import uniform_weights
 from twoplayer.ops.labels import one_hot, require_classes
+from twoplayer.ops.logits import full_precision
 from twoplayer.ops.maxout import Maxout
 
 
@@ -138,7 +139,7 @@ class _Discriminator(nn.Module):
         pixels = images.flatten(1).add(1.0).mul(0.5)
         both = torch.cat([self.from_pixels(pixels), self.from_condition(told)], 1)
         features: Tensor = self.joint(self.dropout(both))
-        return Verdict(self.to_logit(self.dropout(features)).flatten(), features)
+        return Verdict(full_precision(self.to_logit, self.dropout(features)).flatten(), features)
 
 
 def _vector(labels: Tensor | None, condition: Tensor | None, dim: int, like: Tensor) -> Tensor:

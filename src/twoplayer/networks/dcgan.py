@@ -27,6 +27,7 @@ from twoplayer.ops.batch_norm import BatchNorm
 from twoplayer.ops.convolution import SameConv2d, SameConvTranspose2d, same_output_size
 from twoplayer.ops.initialization import glorot_uniform
 from twoplayer.ops.labels import classes_taken, label_planes, one_hot
+from twoplayer.ops.logits import full_precision
 
 
 class DcganGenerator(GeneratorNetwork):
@@ -167,7 +168,7 @@ class _Discriminator(nn.Module):
         if labels is not None:
             images = torch.cat([images, label_planes(labels, self.num_classes, images)], 1)
         features: Tensor = self.blocks(images)
-        return Verdict(logits=self.to_logit(features).flatten(), features=features.flatten(1))
+        return Verdict(logits=full_precision(self.to_logit, features).flatten(), features=features.flatten(1))
 
     def chain(self) -> list[nn.Module] | None:
         """See `Chained`."""

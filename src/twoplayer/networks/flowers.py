@@ -31,6 +31,7 @@ from twoplayer.ops.chains.link import Link, Setting, joins
 from twoplayer.ops.convolution import SameConv2d, SameConvTranspose2d
 from twoplayer.ops.convolve import Pair, Window
 from twoplayer.ops.initialization import glorot_uniform
+from twoplayer.ops.logits import full_precision
 
 KERNEL_SIZE = 5
 EPSILON = 1e-5
@@ -131,7 +132,7 @@ class _Discriminator(nn.Module):
 
     def forward(self, images: Tensor) -> Verdict:
         features: Tensor = self.blocks(images)
-        return Verdict(self.to_logit(features).flatten(), features.flatten(1))
+        return Verdict(full_precision(self.to_logit, features).flatten(), features.flatten(1))
 
     def chain(self) -> list[nn.Module]:
         """See `Chained`."""

@@ -27,6 +27,7 @@ from twoplayer.core.protocols import DiscriminatorNetwork, GeneratorNetwork, Giv
 from twoplayer.core.verdict import Verdict
 from twoplayer.ops.convolution import SameConv2d, same_output_size
 from twoplayer.ops.labels import classes_taken, one_hot
+from twoplayer.ops.logits import full_precision
 
 
 class LapganGenerator(GeneratorNetwork):
@@ -143,7 +144,7 @@ class _Discriminator(nn.Module):
         if self.class_plane is not None:
             planes.append(self.class_plane(labels))
         features: Tensor = self.features(torch.cat(planes, 1))
-        return Verdict(self.to_logit(self.dropout(features)).flatten(), features)
+        return Verdict(full_precision(self.to_logit, self.dropout(features)).flatten(), features)
 
 
 def _convolution(

@@ -25,6 +25,7 @@ from twoplayer.core.verdict import Verdict
 from twoplayer.ops.batch_norm import BatchNorm
 from twoplayer.ops.initialization import glorot_uniform
 from twoplayer.ops.labels import classes_taken, one_hot
+from twoplayer.ops.logits import full_precision
 from twoplayer.ops.minibatch_discrimination import MinibatchDiscrimination
 
 Units = Annotated[int, Field(ge=1, le=100_000)]
@@ -141,7 +142,7 @@ class _Discriminator(nn.Module):
         if labels is not None:
             values = torch.cat([values, one_hot(labels, self.num_classes, values)], 1)
         features: Tensor = self.hidden(values)
-        return Verdict(self.to_logit(self.compare(features)).flatten(), features)
+        return Verdict(full_precision(self.to_logit, self.compare(features)).flatten(), features)
 
     def chain(self) -> list[nn.Module] | None:
         """See `Chained`."""

@@ -31,6 +31,7 @@ from twoplayer.core.verdict import Verdict
 from twoplayer.networks.dcgan import halved_sizes
 from twoplayer.ops.batch_norm import BatchNorm
 from twoplayer.ops.convolution import SameConv2d, SameConvTranspose2d
+from twoplayer.ops.logits import full_precision
 from twoplayer.ops.minibatch_discrimination import MinibatchDiscrimination
 from twoplayer.ops.minibatch_stddev import MinibatchStddev
 from twoplayer.ops.virtual_batch_norm import VirtualBatchNorm
@@ -198,7 +199,7 @@ class _Discriminator(nn.Module):
 
     def forward(self, images: Tensor) -> Verdict:
         features: Tensor = self.blocks(images)
-        return Verdict(self.to_logit(self.compare(features)).flatten(), features.flatten(1))
+        return Verdict(full_precision(self.to_logit, self.compare(features)).flatten(), features.flatten(1))
 
     def chain(self) -> list[nn.Module]:
         """See `Chained`."""

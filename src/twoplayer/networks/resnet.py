@@ -22,6 +22,7 @@ from twoplayer.networks.upsampling import sizes_by_doubling
 from twoplayer.ops.batch_norm import BatchNorm
 from twoplayer.ops.convolution import SameConv2d
 from twoplayer.ops.initialization import glorot_uniform
+from twoplayer.ops.logits import full_precision
 from twoplayer.ops.residual import Residual
 
 
@@ -104,7 +105,7 @@ class _Discriminator(nn.Module):
 
     def forward(self, images: Tensor) -> Verdict:
         features: Tensor = self.blocks(images)
-        return Verdict(self.to_logit(features).flatten(), features)
+        return Verdict(full_precision(self.to_logit, features).flatten(), features)
 
     def chain(self) -> list[nn.Module]:
         """See `Chained`."""

@@ -31,6 +31,7 @@ from twoplayer.networks.mlp import Widths
 from twoplayer.ops.batch_norm import BatchNorm
 from twoplayer.ops.gaussian_noise import GaussianNoise
 from twoplayer.ops.initialization import glorot_uniform
+from twoplayer.ops.logits import full_precision
 from twoplayer.ops.weight_norm import WeightNormLinear
 
 PREPARATION_SIZE = 500
@@ -114,7 +115,7 @@ class _Discriminator(nn.Module):
         for layer in self.hidden:
             features = self.rectify(layer(values))
             values = self.hidden_noise(features)
-        class_logits = self.to_classes(values)
+        class_logits = full_precision(self.to_classes, values)
         return Verdict(class_logits.logsumexp(1), features, class_logits)
 
     @torch.no_grad()

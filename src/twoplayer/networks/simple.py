@@ -32,6 +32,7 @@ from twoplayer.networks.mlp import Widths
 from twoplayer.networks.upsampling import sizes_by_doubling
 from twoplayer.ops.convolution import SameConv2d
 from twoplayer.ops.initialization import glorot_uniform
+from twoplayer.ops.logits import full_precision
 
 KERNEL_SIZE = 3
 
@@ -91,7 +92,7 @@ class _Discriminator(nn.Module):
 
     def forward(self, images: Tensor) -> Verdict:
         features: Tensor = self.hidden(images)
-        return Verdict(self.to_logit(features).flatten(), features)
+        return Verdict(full_precision(self.to_logit, features).flatten(), features)
 
     def chain(self) -> list[nn.Module]:
         """See `Chained`."""

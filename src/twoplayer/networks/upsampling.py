@@ -25,6 +25,7 @@ from twoplayer.core.verdict import Verdict
 from twoplayer.ops.batch_norm import BatchNorm
 from twoplayer.ops.convolution import SameConv2d, same_output_size
 from twoplayer.ops.initialization import glorot_uniform
+from twoplayer.ops.logits import full_precision
 
 KERNEL_SIZE = 5
 SMALLEST_SIDE = 4
@@ -126,7 +127,7 @@ class _Discriminator(nn.Module):
 
     def forward(self, images: Tensor) -> Verdict:
         features: Tensor = self.features(images)
-        return Verdict(self.to_logit(features).flatten(), features)
+        return Verdict(full_precision(self.to_logit, features).flatten(), features)
 
     def chain(self) -> list[nn.Module]:
         """See `Chained`."""

@@ -128,6 +128,11 @@ def _autocast(values: Tensor) -> Tensor:
     return values.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else values
 
 
+def _in_own_dtype(values: Tensor) -> torch.autocast:
+    """For what an operator does itself: inside `torch.autocast` it is given the numbers that it has to work with."""
+    return torch.autocast(values.device.type, enabled=False)
+
+
 def _pair(both: int | Sequence[int]) -> Pair:
     if isinstance(both, int):
         return both, both
@@ -153,19 +158,22 @@ def _laid_out(found: Tensor, *given: Tensor) -> Tensor:
 
 @torch.library.custom_op("twoplayer::convolve", mutates_args=())
 def _convolve(images: Tensor, weight: Tensor, window: list[int]) -> Tensor:
-    return _laid_out(convolve(images, weight, _window(window)), images, weight)
+    with _in_own_dtype(images):
+        return _laid_out(convolve(images, weight, _window(window)), images, weight)
 
 
 @torch.library.custom_op("twoplayer::input_gradient", mutates_args=())
 def _input_gradient(gradient: Tensor, weight: Tensor, size: list[int], window: list[int]) -> Tensor:
-    found = input_gradient(gradient, weight, (size[0], size[1]), _window(window))
-    return _laid_out(found, gradient, weight)
+    with _in_own_dtype(gradient):
+        found = input_gradient(gradient, weight, (size[0], size[1]), _window(window))
+        return _laid_out(found, gradient, weight)
 
 
 @torch.library.custom_op("twoplayer::weight_gradient", mutates_args=())
 def _weight_gradient(images: Tensor, gradient: Tensor, kernel_size: list[int], window: list[int]) -> Tensor:
-    found = weight_gradient(images, gradient, (kernel_size[0], kernel_size[1]), _window(window))
-    return _laid_out(found, images, gradient)
+    with _in_own_dtype(images):
+        found = weight_gradient(images, gradient, (kernel_size[0], kernel_size[1]), _window(window))
+        return _laid_out(found, images, gradient)
 
 
 @torch.library.custom_op("twoplayer::rectify", mutates_args=())

@@ -9,15 +9,15 @@ from torch import Tensor, nn
 
 from twoplayer.core.protocols import Chained
 from twoplayer.ops.chains import affine, normalization, parallel, pointwise, shapes  # noqa: F401  (their layers join)
-from twoplayer.ops.chains.link import Gradients, Link, Rows, Setting, links_of, through
+from twoplayer.ops.chains.link import Gradients, Link, Rows, Setting, flat, joined, link_of, links_of, through
 
 
 class Chain:
     """One pass over a batch. Nothing in it keeps a graph.
 
     Args:
-        links: in the order in which values go through them.
-        setting: how they compute.
+        links: in the order in which values go through them; the last computes in its parameters' dtype.
+        setting: how the others compute.
 
     Attributes:
         couples: in training mode an image's answer depends on the rest of its part.
@@ -36,7 +36,7 @@ class Chain:
         self.rows = rows
         *hidden, last = self.links
         self.features = through(hidden, self.setting.cast(values), rows)
-        answer = last.forward(self.features, rows, reuse=False)
+        answer = last.forward(self.setting.wide(self.features), rows, reuse=False)
         self.answer_shape = answer.shape[1:]
         return answer
 
@@ -51,12 +51,14 @@ class Chain:
         """
         delta = self._seeds(delta)
         for number in reversed(range(len(self.links))):
-            if number < self.lowest:  # below, only the images that need one are gone through
-                delta = self.links[number].adjoint(delta, start) if len(delta) else delta
-                continue
-            delta = self.links[number].transpose(delta, start if number == self.lowest else 0)
-            if features_delta is not None and number == len(self.links) - 1:
-                delta[: len(features_delta)] += features_delta
+            if number >= self.lowest:
+                delta = self.links[number].transpose(delta, start if number == self.lowest else 0)
+            elif len(delta):  # below, only the images that need one are gone through
+                delta = self.links[number].adjoint(delta, start)
+            if number == len(self.links) - 1:
+                if features_delta is not None:
+                    delta[: len(features_delta)] += features_delta
+                delta = self.setting.cast(delta)
         return delta
 
     @torch.no_grad()
@@ -65,8 +67,8 @@ class Chain:
         delta = self._seeds(delta)
         for number in reversed(range(len(self.links))):
             delta = self.links[number].adjoint(delta, start)
-            if features_delta is not None and number == len(self.links) - 1:
-                delta = delta + features_delta
+            if number == len(self.links) - 1:
+                delta = self.setting.cast(delta if features_delta is None else delta + features_delta)
         return delta
 
     @torch.no_grad()
@@ -85,15 +87,19 @@ class Chain:
         direction = self.setting.cast(direction)
         start = sum(part.size for part in self.rows.parts) - len(direction)
         smooth = [number for number, link in enumerate(self.links) if link.smooth]
-        for link in self.links:
+        *hidden, last = self.links
+        for link in hidden:
             direction = link.tangent(direction, keep=bool(smooth))
+        last.tangent(self.setting.wide(direction), keep=bool(smooth))
         epsilon = None
         for link in reversed(self.links[: smooth[-1] + 1 if smooth else 0]):
             epsilon = link.bend(epsilon, start)
+            if link is last and epsilon is not None:
+                epsilon = self.setting.cast(epsilon)
 
     def _seeds(self, delta: Tensor) -> Tensor:
-        """In the dtype of the chain, of the shape of its answer."""
-        return self.setting.cast(delta).reshape(-1, *self.answer_shape)
+        """Of the shape and dtype of its answer."""
+        return self.setting.wide(delta).reshape(-1, *self.answer_shape)
 
     def gradients(self) -> Gradients:
         """Of every parameter, after all passes."""
@@ -103,8 +109,9 @@ class Chain:
 
 def chain_of(layers: Iterable[nn.Module], setting: Setting) -> Chain | None:
     """The chain of layers in their order; None where one of them cannot be a link."""
-    links = links_of(layers, setting)
-    return None if links is None else Chain(links, setting)
+    layers = list(flat(layers))
+    links, last = links_of(layers[:-1], setting), link_of(layers[-1], Setting())
+    return None if links is None or last is None else Chain(joined([*links, last]), setting)
 
 
 def chain_through(network: nn.Module, setting: Setting) -> Chain | None:

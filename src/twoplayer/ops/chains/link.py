@@ -142,6 +142,10 @@ class Setting:
         """In the chain's dtype."""
         return values if self.dtype is None else values.to(self.dtype)
 
+    def wide(self, values: Tensor) -> Tensor:
+        """In float32 where the chain computes in less."""
+        return values if self.dtype is None else values.to(torch.promote_types(self.dtype, torch.float32))
+
     def weight(self, learned: Tensor) -> Tensor:
         """A parameter as the products want it: no graph, the chain's dtype, channels last in memory."""
         plain = self.cast(learned.detach())
@@ -178,6 +182,11 @@ def links_of(layers: Iterable[nn.Module], setting: Setting) -> list[Link] | None
         if link is None:
             return None
         links.append(link)
+    return joined(links)
+
+
+def joined(links: list[Link]) -> list[Link]:
+    """The same links, each of which knows what follows it."""
     for link, after in pairwise(links):
         link.normalized = after.couples
     return links

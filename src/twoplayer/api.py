@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 
 from twoplayer.core.errors import TrainingStopped, UserError
-from twoplayer.core.process import flush_denormals, keep_memory
+from twoplayer.core.process import flush_denormals, keep_compiled, keep_memory
 from twoplayer.core.stop import StopRequest
 from twoplayer.data.images import ImageData
 from twoplayer.data.source import open_source
@@ -66,6 +66,7 @@ def train(
     stop = stop or StopRequest()
     keep_memory()
     flush_denormals()
+    keep_compiled()
     with stop.listening():
         if resume:
             if folder is None:

@@ -9,7 +9,8 @@ from torch.nn import functional as F
 
 from twoplayer.ops import closed
 from twoplayer.ops.closed import ClosedDerivatives
-from twoplayer.ops.convolve import Window, convolve, input_gradient, weight_gradient
+from twoplayer.ops.convolve import convolve, input_gradient, weight_gradient
+from twoplayer.ops.window import Window
 
 WINDOWS = {
     "plain": (3, 4, Window()),

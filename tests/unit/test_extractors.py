@@ -14,12 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from tests.conftest import random_images
+from twoplayer.core.cache import cache_folder
 from twoplayer.core.errors import UserError
 from twoplayer.core.extractor import Images
 from twoplayer.core.rng import Stream
 from twoplayer.data.images import ImageData
 from twoplayer.data.source import open_source
-from twoplayer.evaluation.extraction import cache_folder, choose, fitted, observe_real, remembered, weights_hash
+from twoplayer.evaluation.extraction import choose, fitted, observe_real, remembered, weights_hash
 from twoplayer.extractors.cnn import ClassifierCnn, RandomCnn, accuracy_of
 from twoplayer.extractors.inception import Inception, verified_weights, weights_place
 

@@ -10,7 +10,7 @@ import json
 import sys
 from typing import Any
 
-from twoplayer.core.process import flush_denormals, set_up_process
+from twoplayer.core.process import flush_denormals, keep_compiled, set_up_process
 
 
 def main() -> None:
@@ -19,6 +19,7 @@ def main() -> None:
     if told["way"] == "ours":
         set_up_process()
         flush_denormals()
+        keep_compiled()
     from twoplayer.bench.workloads import WORK, seconds_of, setup_of
 
     setup = setup_of(told)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
@@ -23,6 +23,7 @@ from twoplayer.recipes.load import check
 from twoplayer.recipes.schema import Recipe
 from twoplayer.runs.sampling import sample
 from twoplayer.session import batches_of
+from twoplayer.training.compiled import programs_for
 from twoplayer.training.loop import one_step
 from twoplayer.training.state import TrainingState, new_state, prepare
 
@@ -60,9 +61,11 @@ class Setup:
 def our_step(setup: Setup) -> Work:
     """One step as `train` does it, with averages, meters and the watch for NaN."""
     batches = setup.batches()
-    state = setup.state(batches)
+    state, recipe = setup.state(batches), setup.recipe
+    steps = recipe.total_steps(batches.per_epoch)
+    state.game = replace(state.game, programs=programs_for(state.game, recipe.compile, steps))
     stream = Stream(0).child("train")
-    return lambda: one_step(state, setup.recipe, batches, stream)
+    return lambda: one_step(state, recipe, batches, stream)
 
 
 def plain_step(setup: Setup) -> Work:

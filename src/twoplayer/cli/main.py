@@ -47,6 +47,7 @@ def main() -> None:
     """Run the command line and exit with 0, 1, 2, 3 or 130."""
     set_up_process()
     logging.basicConfig(format="twoplayer: %(message)s", stream=sys.stderr, level=logging.WARNING)
+    logging.getLogger("twoplayer").setLevel(logging.INFO)
     sys.exit(run())
 
 

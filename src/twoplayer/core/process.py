@@ -14,6 +14,8 @@ import os
 import platform
 import sys
 
+from twoplayer.core.cache import cache_folder
+
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
 """Parameters of glibc's mallopt."""
 
@@ -39,6 +41,11 @@ def keep_memory() -> bool:
     library = ctypes.CDLL(None)
     wanted = {M_MMAP_THRESHOLD: 2**30, M_TRIM_THRESHOLD: 2**31 - 1, M_TOP_PAD: 2**26}
     return all(library.mallopt(parameter, value) == 1 for parameter, value in wanted.items())
+
+
+def keep_compiled() -> None:
+    """Let code that torch compiles be found again by later processes. Before the first compilation."""
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "compiled"))
 
 
 def flush_denormals() -> bool:

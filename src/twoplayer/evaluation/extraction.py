@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
+from twoplayer.core.cache import cache_folder
 from twoplayer.core.catalogue import components, discover
 from twoplayer.core.errors import UserError, did_you_mean
 from twoplayer.core.extractor import Extractor, ExtractorNetwork, Images
@@ -64,13 +64,6 @@ class Fitted:
     def figure(self, key: str) -> str:
         """What a figure made with this extractor is called: `fid_mnist-cnn`; `fid` with the reference."""
         return f"{key}_{self.name}" if self.name else key
-
-
-def cache_folder() -> Path:
-    """`$TWOPLAYER_CACHE`, else `twoplayer` in the user's cache folder."""
-    if place := os.environ.get("TWOPLAYER_CACHE"):
-        return Path(place).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "twoplayer"
 
 
 def choose(name: str, data: ImageData) -> Extractor:

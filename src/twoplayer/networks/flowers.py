@@ -29,9 +29,9 @@ from twoplayer.ops.batch_norm import BatchNorm
 from twoplayer.ops.chains.affine import TransposedConvolution
 from twoplayer.ops.chains.link import Link, Setting, joins
 from twoplayer.ops.convolution import SameConv2d, SameConvTranspose2d
-from twoplayer.ops.convolve import Pair, Window
 from twoplayer.ops.initialization import glorot_uniform
 from twoplayer.ops.logits import full_precision
+from twoplayer.ops.window import Pair, Window
 
 KERNEL_SIZE = 5
 EPSILON = 1e-5

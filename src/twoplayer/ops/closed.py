@@ -17,7 +17,8 @@ derivative without a word.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -25,7 +26,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from twoplayer.ops.convolve import Pair, Window, convolve, input_gradient, is_channels_last, size_of, weight_gradient
+from twoplayer.ops.convolve import convolve, input_gradient, is_channels_last, weight_gradient
+from twoplayer.ops.tracing import traced
+from twoplayer.ops.window import Pair, Window, size_of
 
 
 def conv2d(
@@ -42,7 +45,7 @@ def conv2d(
         return torch.conv2d(images, weight, bias, stride, padding, dilation, groups)
     around = _pair(padding)
     window = Window(_pair(stride), around, around, _pair(dilation), groups)
-    found: Tensor = _convolve(_autocast(images), _autocast(weight), _flat(window))
+    found: Tensor = _convolve(_autocast(images), _autocast(weight), window.flat)
     return found if bias is None else found + bias[:, None, None]
 
 
@@ -62,7 +65,7 @@ def conv_transpose2d(
     around = _pair(padding)
     window = Window(_pair(stride), around, around, _pair(dilation), groups)
     size = window.image_size(size_of(images), size_of(weight), _pair(output_padding))
-    found: Tensor = _input_gradient(_autocast(images), _autocast(weight), list(size), _flat(window))
+    found: Tensor = _input_gradient(_autocast(images), _autocast(weight), list(size), window.flat)
     return found if bias is None else found + bias[:, None, None]
 
 
@@ -128,9 +131,11 @@ def _autocast(values: Tensor) -> Tensor:
     return values.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else values
 
 
-def _in_own_dtype(values: Tensor) -> torch.autocast:
-    """For what an operator does itself: inside `torch.autocast` it is given the numbers that it has to work with."""
-    return torch.autocast(values.device.type, enabled=False)
+@contextmanager
+def _itself(values: Tensor) -> Iterator[None]:
+    """For what an operator does: with the numbers that it is given, also inside `torch.autocast`, by native kernels."""
+    with torch.autocast(values.device.type, enabled=False), traced(False):
+        yield
 
 
 def _pair(both: int | Sequence[int]) -> Pair:
@@ -138,16 +143,6 @@ def _pair(both: int | Sequence[int]) -> Pair:
         return both, both
     rows, columns = both if len(both) == 2 else (both[0], both[0])
     return rows, columns
-
-
-def _flat(window: Window) -> list[int]:
-    """As an operator's schema can say it."""
-    return [*window.stride, *window.before, *window.after, *window.dilation, window.groups]
-
-
-def _window(flat: Sequence[int]) -> Window:
-    stride, before, after, dilation = ((flat[at], flat[at + 1]) for at in range(0, 8, 2))
-    return Window(stride, before, after, dilation, flat[8])
 
 
 def _laid_out(found: Tensor, *given: Tensor) -> Tensor:
@@ -158,21 +153,21 @@ def _laid_out(found: Tensor, *given: Tensor) -> Tensor:
 
 @torch.library.custom_op("twoplayer::convolve", mutates_args=())
 def _convolve(images: Tensor, weight: Tensor, window: list[int]) -> Tensor:
-    with _in_own_dtype(images):
-        return _laid_out(convolve(images, weight, _window(window)), images, weight)
+    with _itself(images):
+        return _laid_out(convolve(images, weight, Window.of(window)), images, weight)
 
 
 @torch.library.custom_op("twoplayer::input_gradient", mutates_args=())
 def _input_gradient(gradient: Tensor, weight: Tensor, size: list[int], window: list[int]) -> Tensor:
-    with _in_own_dtype(gradient):
-        found = input_gradient(gradient, weight, (size[0], size[1]), _window(window))
+    with _itself(gradient):
+        found = input_gradient(gradient, weight, (size[0], size[1]), Window.of(window))
         return _laid_out(found, gradient, weight)
 
 
 @torch.library.custom_op("twoplayer::weight_gradient", mutates_args=())
 def _weight_gradient(images: Tensor, gradient: Tensor, kernel_size: list[int], window: list[int]) -> Tensor:
-    with _in_own_dtype(images):
-        found = weight_gradient(images, gradient, (kernel_size[0], kernel_size[1]), _window(window))
+    with _itself(images):
+        found = weight_gradient(images, gradient, (kernel_size[0], kernel_size[1]), Window.of(window))
         return _laid_out(found, images, gradient)
 
 
@@ -189,7 +184,7 @@ def _rectify_gradient(gradient: Tensor, values: Tensor, slope: float) -> Tensor:
 
 @_convolve.register_fake
 def _(images: Tensor, weight: Tensor, window: list[int]) -> Tensor:
-    size = _window(window).output_size(size_of(images), size_of(weight))
+    size = Window.of(window).output_size(size_of(images), size_of(weight))
     return _laid_out(images.new_empty(len(images), len(weight), *size), images, weight)
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from twoplayer.ops.convolve import Pair, Window
+from twoplayer.ops.window import Pair, Window
 
 
 def same_output_size(size: int, stride: int) -> int:

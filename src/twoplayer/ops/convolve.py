@@ -15,74 +15,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import product
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-Pair = tuple[int, int]
+from twoplayer.ops.tracing import is_traced
+from twoplayer.ops.window import Pair, Window, size_of
 
 COLUMN_NUMBERS = 4 * 2**20
 """How many numbers `_weight_gradient_columns` lays out at a time: 16 MiB of float32."""
 
 
-@dataclass(frozen=True)
-class Window:
-    """How a kernel moves over an image. Pairs are (rows, columns).
-
-    Attributes:
-        stride: pixels from one place to the next.
-        before: zeros above and to the left of the image.
-        after: zeros below and to the right.
-        dilation: pixels from one tap of the kernel to the next.
-        groups: channels fall into that many groups, each with kernels of its own.
-    """
-
-    stride: Pair = (1, 1)
-    before: Pair = (0, 0)
-    after: Pair = (0, 0)
-    dilation: Pair = (1, 1)
-    groups: int = 1
-
-    @property
-    def even(self) -> bool:
-        """Whether as much is padded before as after, which native kernels do by themselves."""
-        return self.before == self.after
-
-    @property
-    def unpadded(self) -> Window:
-        """The same movement over an image that is already padded."""
-        return Window(self.stride, (0, 0), (0, 0), self.dilation, self.groups)
-
-    def padded_size(self, size: Pair) -> Pair:
-        """Pixels of an image of that size with its zeros."""
-        return size[0] + self.before[0] + self.after[0], size[1] + self.before[1] + self.after[1]
-
-    def output_size(self, size: Pair, kernel_size: Pair) -> Pair:
-        """Pixels of the result."""
-        rows, columns = (
-            (padded - dilation * (kernel - 1) - 1) // stride + 1
-            for padded, dilation, kernel, stride in zip(
-                self.padded_size(size), self.dilation, kernel_size, self.stride, strict=True
-            )
-        )
-        return rows, columns
-
-    def image_size(self, size: Pair, kernel_size: Pair, extra: Pair = (0, 0)) -> Pair:
-        """Pixels of the image that a transposed convolution makes of a map of `size`; `extra` of them at the end."""
-        rows, columns = (
-            (n - 1) * stride - before - after + dilation * (kernel - 1) + 1 + more
-            for n, stride, before, after, dilation, kernel, more in zip(
-                size, self.stride, self.before, self.after, self.dilation, kernel_size, extra, strict=True
-            )
-        )
-        return rows, columns
-
-
 def convolve(images: Tensor, weight: Tensor, window: Window, bias: Tensor | None = None) -> Tensor:
     """Cross-correlation [N, C, H, W], [K, C / groups, h, w] -> [N, K, H', W']."""
+    if is_traced():
+        found: Tensor = torch.ops.twoplayer.convolve(images, weight, window.flat)
+        return found if bias is None else found + bias[:, None, None]
     if _one_place(size_of(images), size_of(weight), window):
         return F.linear(_in_rows(images), _in_rows(weight), bias)[..., None, None]
     if _by_taps(images, weight.shape[1], window):
@@ -98,6 +48,9 @@ def convolve(images: Tensor, weight: Tensor, window: Window, bias: Tensor | None
 
 def input_gradient(gradient: Tensor, weight: Tensor, size: Pair, window: Window) -> Tensor:
     """The adjoint in the image: [N, K, H', W'] -> [N, C, H, W] with (H, W) = size."""
+    if is_traced():
+        found: Tensor = torch.ops.twoplayer.input_gradient(gradient, weight, list(size), window.flat)
+        return found
     if _one_place(size, size_of(weight), window):
         return _as_map(_in_rows(gradient) @ _in_rows(weight), size)
     if _by_taps(gradient, weight.shape[1], window):
@@ -111,6 +64,9 @@ def input_gradient(gradient: Tensor, weight: Tensor, size: Pair, window: Window)
 
 def weight_gradient(images: Tensor, gradient: Tensor, kernel_size: Pair, window: Window) -> Tensor:
     """The adjoint in the kernel: [N, C, H, W], [N, K, H', W'] -> [K, C / groups, h, w]."""
+    if is_traced():
+        found: Tensor = torch.ops.twoplayer.weight_gradient(images, gradient, list(kernel_size), window.flat)
+        return found
     channels = images.shape[1] // window.groups
     if _one_place(size_of(images), kernel_size, window):
         return _as_map(_in_rows(gradient).t() @ _in_rows(images), kernel_size)
@@ -258,11 +214,6 @@ def _as_map(rows: Tensor, size: Pair) -> Tensor:
     """The inverse of `_in_rows`."""
     images: Tensor = rows.unflatten(1, (*size, -1)).permute(0, 3, 1, 2)
     return images
-
-
-def size_of(images: Tensor) -> Pair:
-    """(rows, columns) of images or kernels, [..., H, W]."""
-    return images.shape[-2], images.shape[-1]
 
 
 def _shaped(shape: tuple[int, ...], first: Tensor, second: Tensor) -> Tensor:

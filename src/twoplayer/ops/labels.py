@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from torch import Tensor
-from torch.nn import functional as F
 
 from twoplayer.core.errors import UserError
 
 
 def one_hot(labels: Tensor, num_classes: int, like: Tensor) -> Tensor:
     """Labels int64 [N] as [N, num_classes] of zeros and a one, in the dtype of `like`."""
-    return F.one_hot(labels, num_classes).to(like)
+    return like.new_zeros(len(labels), num_classes).scatter_(1, labels[:, None], 1.0)
 
 
 def label_planes(labels: Tensor, num_classes: int, images: Tensor) -> Tensor:

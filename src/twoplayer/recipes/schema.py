@@ -173,6 +173,7 @@ class Recipe(Settings):
         grid_images: pictures in a grid of samples.
         precision: "bf16" lets layers compute in bfloat16, "auto" does where the device has it; see core/precision.py.
         fast: play through chains of layers where the players allow it: the same step in less time.
+        compile: whether gradients come from compiled programs; "auto": in long runs of small dense players on a CPU.
         levels: a pyramid (LAPGAN): one ordinary game per level, coarsest first, trained independently.
         level_processes: how many levels are trained at the same time, each in a process of its own.
     """
@@ -202,6 +203,7 @@ class Recipe(Settings):
     discriminator_average: Average | None = None
     precision: Precision = "fp32"
     fast: bool = True
+    compile: Literal["auto"] | bool = "auto"
     levels: Annotated[tuple[Level, ...], Field(strict=False)] = ()
     level_processes: int = Field(1, ge=1, le=16)
 

@@ -28,8 +28,6 @@ from twoplayer.training.step import (
     Player,
     Report,
     parameter_penalties,
-    update_discriminator,
-    update_generator,
 )
 
 
@@ -52,31 +50,25 @@ class Fast:
         return chain
 
     def simultaneous(self, real: Batch, stream: Stream) -> Report:
-        """Both gradients at the same parameters, from one fake batch; then both updates."""
+        """Both gradients at the same parameters, from one fake batch."""
         game, chain, fakes = self.game, self.chain(), Fakes(self.game, real, stream)
         judged = differentiate_discriminator(game, chain, real, fakes.images, stream, both=True)
-        report = differentiate_generator(game, chain, judged, fakes)
-        update_discriminator(game)
-        update_generator(game)
-        return judged.report | report
+        return judged.report | differentiate_generator(game, chain, judged, fakes)
 
     def discriminator(self, real: Batch, stream: Stream) -> tuple[Verdict, Report]:
-        """One update of D on fresh fakes; what it said of the reals, and the report."""
+        """D's gradients on fresh fakes; what it said of the reals, and the report."""
         game, chain, fakes = self.game, self.chain(), Fakes(self.game, real, stream)
         judged = differentiate_discriminator(game, chain, real, fakes.images, stream, both=False)
-        update_discriminator(game)
         return judged.on_real.detach(), judged.report
 
     def generator(self, real: Batch, before: Verdict, stream: Stream) -> Report:
-        """One update of G against D as it is now."""
+        """G's gradients against D as it is now."""
         game, chain, fakes = self.game, self.chain(), Fakes(self.game, real, stream)
         shown = [real.images] if game.objective.generator_judges_real else []
         training = game.discriminator.network.training
         verdicts = judge(chain, [(images, Part(len(images), training)) for images in (*shown, fakes.images)])
         judged = Judged(verdicts[0] if shown else before, verdicts[-1], len(shown) * len(real.images))
-        report = differentiate_generator(game, chain, judged, fakes)
-        update_generator(game)
-        return report
+        return differentiate_generator(game, chain, judged, fakes)
 
 
 def fast_moves(game: Game) -> Fast | None:
@@ -112,7 +104,7 @@ class Fakes:
 
     def differentiate(self, delta: Tensor) -> None:
         """G's gradients, of a loss whose derivative with respect to the images is `delta`."""
-        self.player.optimizer.zero_grad(set_to_none=True)
+        self.player.forget_gradients()
         if self.chain is None:
             torch.autograd.backward(self.graph, delta, inputs=self.player.parameters())
             return
@@ -178,7 +170,7 @@ def differentiate_discriminator(
     costs, directions = penalties_of(rules, by_places.split([len(images) for images, _ in shown[2:]]))
     if directions:
         chain.tangent(torch.cat(directions))
-    player.optimizer.zero_grad(set_to_none=True)
+    player.forget_gradients()
     take(player, chain)
 
     report: Report = {f"penalty/{rule.name}": cost for rule, cost in zip(rules, costs, strict=True)}

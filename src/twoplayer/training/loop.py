@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Protocol
 
@@ -15,6 +15,7 @@ from twoplayer.core.rng import Stream
 from twoplayer.core.stop import StopRequest
 from twoplayer.recipes.schema import Recipe
 from twoplayer.training.captured import Block, CudaGraph, can_be_captured
+from twoplayer.training.compiled import programs_for
 from twoplayer.training.play import play_step
 from twoplayer.training.state import TrainingState
 from twoplayer.training.step import first_not_finite
@@ -108,6 +109,7 @@ def train(
         TrainingStopped: a signal came; a checkpoint was saved.
     """
     stream = Stream(recipe.seed).child("train")
+    state.game = replace(state.game, programs=programs_for(state.game, recipe.compile, schedule.steps))
     blocks = blocks_for(state, recipe, batches, stream)
     begun, seconds_before = time.monotonic(), state.seconds
     with stop.deferring():
@@ -141,7 +143,7 @@ def one_step(state: TrainingState, recipe: Recipe, batches: BatchSupply, stream:
 
 def blocks_for(state: TrainingState, recipe: Recipe, batches: BatchSupply, stream: Stream) -> list[Block]:
     """Recorded blocks of steps, the longest first, where there is a GPU to gain from them."""
-    if not is_on_gpu(state) or not can_be_captured(state, recipe, batches):
+    if not is_on_gpu(state) or state.game.programs is not None or not can_be_captured(state, recipe, batches):
         return []
     assert isinstance(batches, IndexedSupply)
     device = next(state.game.generator.network.parameters()).device

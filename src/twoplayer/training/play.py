@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
 
 import torch
 
@@ -11,9 +10,11 @@ from twoplayer.core.batch import Batch
 from twoplayer.core.rng import Stream
 from twoplayer.core.verdict import Verdict
 from twoplayer.recipes.schema import Alternating, Play
+from twoplayer.training.compiled import Compiled
 from twoplayer.training.fast import fast_moves
 from twoplayer.training.step import (
     Game,
+    Moves,
     Report,
     discriminator_loss,
     generator_loss,
@@ -22,19 +23,6 @@ from twoplayer.training.step import (
 )
 
 NextBatch = Callable[[], Batch]
-
-
-class Moves(Protocol):
-    """What can be done in a step. Each move names its own place in the random stream."""
-
-    def simultaneous(self, real: Batch, stream: Stream) -> Report:
-        """Both gradients at the same parameters, from one fake batch; then both updates."""
-
-    def discriminator(self, real: Batch, stream: Stream) -> tuple[Verdict, Report]:
-        """One update of D on fresh fakes; what it said of the reals before it, and the report."""
-
-    def generator(self, real: Batch, before: Verdict, stream: Stream) -> Report:
-        """One update of G against D as it is now; `before`: what D said of the reals in its last update."""
 
 
 class Plain:
@@ -50,8 +38,6 @@ class Plain:
         loss_g, report_g = generator_loss(game, *verdicts)
         game.generator.differentiate(loss_g, keep_graph=True)
         game.discriminator.differentiate(loss_d)
-        update_discriminator(game)
-        update_generator(game)
         return report | report_g
 
     def discriminator(self, real: Batch, stream: Stream) -> tuple[Verdict, Report]:
@@ -59,7 +45,6 @@ class Plain:
             fake = self.game.draw_fakes(real, stream)
         loss, (on_real, _), report = discriminator_loss(self.game, real, fake, stream)
         self.game.discriminator.differentiate(loss)
-        update_discriminator(self.game)
         return on_real.detach(), report
 
     def generator(self, real: Batch, before: Verdict, stream: Stream) -> Report:
@@ -71,12 +56,15 @@ class Plain:
         (on_fake,) = game.judge(real, fake)
         loss, report = generator_loss(game, on_real, on_fake)
         game.generator.differentiate(loss)
-        update_generator(game)
         return report
 
 
 def moves_of(game: Game) -> Moves:
-    """The fast moves where the game allows them, else the plain ones."""
+    """The fast moves where the game allows them, else the plain ones; compiled where the game is."""
+    return _moves(game) if game.programs is None else Compiled(game, lambda: _moves(game), game.programs)
+
+
+def _moves(game: Game) -> Moves:
     return (fast_moves(game) if game.fast else None) or Plain(game)
 
 
@@ -84,8 +72,14 @@ def play_step(play: Play, game: Game, next_batch: NextBatch, stream: Stream) -> 
     """One step in the order that the recipe's `play` says."""
     moves = moves_of(game)
     if not isinstance(play, Alternating):
-        return moves.simultaneous(next_batch(), stream)
+        report = moves.simultaneous(next_batch(), stream)
+        update_discriminator(game)
+        update_generator(game)
+        return report
     for turn in range(play.discriminator_steps):
         real = next_batch()
         on_real, report = moves.discriminator(real, stream.child("discriminator", turn))
-    return report | moves.generator(real, on_real, stream.child("generator"))
+        update_discriminator(game)
+    report = report | moves.generator(real, on_real, stream.child("generator"))
+    update_generator(game)
+    return report

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,7 @@ from twoplayer.core.protocols import (
 from twoplayer.core.rng import Stream
 from twoplayer.core.scores import verdict_report
 from twoplayer.core.verdict import Verdict
+from twoplayer.training.program import Programs
 
 Report = dict[str, Tensor]
 """Scalars of one step by their name in the metrics log, detached, on the device."""
@@ -61,9 +62,14 @@ class Player:
         """What the optimizer changes."""
         return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
 
+    def forget_gradients(self) -> None:
+        """Before others are found."""
+        for parameter in self.parameters():
+            parameter.grad = None
+
     def differentiate(self, loss: Tensor, *, keep_graph: bool = False) -> None:
         """Gradients of a scalar for this player's parameters only; nothing reaches the other player."""
-        self.optimizer.zero_grad(set_to_none=True)
+        self.forget_gradients()
         torch.autograd.backward(loss, inputs=self.parameters(), retain_graph=keep_graph)
 
 
@@ -74,6 +80,7 @@ class Game:
     Attributes:
         fast: play through chains of layers where the players allow it (see `fast.py`).
         dtype: what layers compute in, if not their own dtype (see `core/precision.py`).
+        programs: compiled moves, where they are to be compiled.
     """
 
     generator: Player
@@ -83,6 +90,7 @@ class Game:
     latents: Latents
     fast: bool = True
     dtype: torch.dtype | None = None
+    programs: Programs | None = None
 
     @cached_property
     def penalties(self) -> list[DiscriminatorPenalty]:
@@ -130,6 +138,22 @@ class Game:
                 return joined.to(real.images.dtype).split([len(images) for images in batches])
             judge = self.discriminator.told(real)
             return [judge(images).to(real.images.dtype) for images in batches]
+
+
+class Moves(Protocol):
+    """What is differentiated in a step; the gradients stand at the parameters then.
+
+    Each move names its own place in the random stream.
+    """
+
+    def simultaneous(self, real: Batch, stream: Stream) -> Report:
+        """Both players' gradients at the same parameters, from one fake batch."""
+
+    def discriminator(self, real: Batch, stream: Stream) -> tuple[Verdict, Report]:
+        """D's gradients on fresh fakes; what it said of the reals, and the report."""
+
+    def generator(self, real: Batch, before: Verdict, stream: Stream) -> Report:
+        """G's gradients against D as it is now; `before`: what D said of the reals before its last update."""
 
 
 def discriminator_loss(game: Game, real: Batch, fake: Tensor, stream: Stream) -> tuple[Tensor, list[Verdict], Report]:

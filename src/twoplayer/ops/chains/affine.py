@@ -10,7 +10,8 @@ from torch.nn import functional as F
 
 from twoplayer.ops.chains.link import Gradients, Link, Rows, Setting, joins
 from twoplayer.ops.convolution import SameConv2d, SameConvTranspose2d
-from twoplayer.ops.convolve import Pair, Window, convolve, input_gradient, pad, size_of, weight_gradient
+from twoplayer.ops.convolve import convolve, input_gradient, pad, weight_gradient
+from twoplayer.ops.window import Pair, Window, size_of
 
 
 class Affine(Link):

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from twoplayer.ops.batch_norm import BatchNorm
 from twoplayer.ops.chains.link import Gradients, Link, Rows, Setting, joins
+from twoplayer.ops.tracing import is_traced
 
 
 class Normalization(Link):
@@ -36,10 +37,12 @@ class Normalization(Link):
                 layer.running_mean.lerp_(mean, layer.momentum)
                 layer.running_variance.lerp_(variance, layer.momentum)
             self.statistics.append((mean, (variance + layer.epsilon).rsqrt()))
-            torch.ops.aten.native_batch_norm.out(
-                values[part], layer.weight, layer.bias, mean, variance, False, 0.0, layer.epsilon,
-                out=result[part], save_mean=mean.new_empty(0), save_invstd=mean.new_empty(0),
-            )  # fmt: skip
+            given = (values[part], layer.weight, layer.bias, mean, variance, False, 0.0, layer.epsilon)
+            if is_traced():
+                result[part] = torch.native_batch_norm(*given)[0]
+                continue
+            nothing = mean.new_empty(0)
+            torch.ops.aten.native_batch_norm.out(*given, out=result[part], save_mean=nothing, save_invstd=nothing)
         return result
 
     def transpose(self, delta: Tensor, start: int) -> Tensor:
@@ -65,7 +68,7 @@ class Normalization(Link):
         given = (
             delta, self.values[self.rows.slices[number]], layer.weight, None, None, mean, scale, True, layer.epsilon,
         )  # fmt: skip
-        if layer.weight is None or layer.bias is None:
+        if layer.weight is None or layer.bias is None or is_traced():
             found = torch.ops.aten.native_batch_norm_backward(
                 *given, (True, layer.weight is not None, layer.bias is not None)
             )
@@ -100,7 +103,11 @@ class Normalization(Link):
         """Times what inference mode multiplies each channel by."""
         scale = self.statistics[-1][1]
         factor = scale if self.layer.weight is None else scale * self.layer.weight
-        return torch.mul(values, _across(factor, values), out=result)
+        return (
+            result.copy_(values * _across(factor, values))
+            if is_traced()
+            else torch.mul(values, _across(factor, values), out=result)
+        )
 
 
 @joins(BatchNorm)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tests.contract.test_recipes import IMAGE_SHAPES, SMALLER
+from twoplayer.bench.workloads import in_blocks
 from twoplayer.core.rng import Stream
 from twoplayer.data.batches import Batches
 from twoplayer.data.images import ImageData
@@ -75,6 +76,16 @@ def test_with_a_flip_several_turns_of_d_and_dropout() -> None:
 def test_a_recorded_graph_is_the_steps_one_by_one(name: str, k: int) -> None:
     device = torch.device("cuda")
     assert_blocks_are_steps(name, device="cuda", graph=lambda: CudaGraph(device), k=k)
+
+
+def test_a_benchmark_counts_the_steps_of_a_block() -> None:
+    recipe, state, batches = begun("digits")
+    work = in_blocks(Block(state, recipe, batches, STREAM, 3, Function()))
+    steps = []
+    for _ in range(5):
+        work()
+        steps.append(state.step)
+    assert steps == [3, 3, 3, 6, 6]
 
 
 def test_adam_with_the_count_on_the_device_is_adam() -> None:

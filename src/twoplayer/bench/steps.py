@@ -30,14 +30,17 @@ COMPARED = 32
 
 
 def description(recipe: Recipe, device: torch.device) -> dict[str, Any]:
-    """What every contender is told. Where a recipe says size and channels, its data need not be there."""
+    """What every contender is told; `data.limit` images, else a few batches.
+
+    Where a recipe says size and channels, its data need not be there.
+    """
     data = recipe.data
     if data.image_size and data.channels:
         shape, classes = [data.channels, data.image_size, data.image_size], 10
     else:
         loaded = load_data(data.model_copy(update={"limit": 1}))
         shape, classes = list(loaded.shape), len(loaded.class_names)
-    n = max(4 * recipe.batch_size, 20 * (data.labeled_per_class or 0))
+    n = data.limit or max(4 * recipe.batch_size, 20 * (data.labeled_per_class or 0))
     tree = recipe.model_dump(mode="json", exclude_none=True)
     return {"recipe": tree, "shape": shape, "num_classes": classes, "n": n, "device": str(device)}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from itertools import count
+from itertools import count, cycle
 from typing import Any
 
 import torch
@@ -23,8 +23,9 @@ from twoplayer.recipes.load import check
 from twoplayer.recipes.schema import Recipe
 from twoplayer.runs.sampling import sample
 from twoplayer.session import batches_of
+from twoplayer.training.captured import Block
 from twoplayer.training.compiled import programs_for
-from twoplayer.training.loop import one_step
+from twoplayer.training.loop import blocks_for, one_step
 from twoplayer.training.state import TrainingState, new_state, prepare
 
 Work = Callable[[], None]
@@ -59,13 +60,25 @@ class Setup:
 
 
 def our_step(setup: Setup) -> Work:
-    """One step as `train` does it, with averages, meters and the watch for NaN."""
+    """One step as `train` does it, with averages, meters and the watch for NaN; on a GPU in recorded blocks."""
     batches = setup.batches()
     state, recipe = setup.state(batches), setup.recipe
     steps = recipe.total_steps(batches.per_epoch)
     state.game = replace(state.game, programs=programs_for(state.game, recipe.compile, steps))
     stream = Stream(0).child("train")
-    return lambda: one_step(state, recipe, batches, stream)
+    blocks = blocks_for(state, recipe, batches, stream)
+    return in_blocks(blocks[0]) if blocks else lambda: one_step(state, recipe, batches, stream)
+
+
+def in_blocks(block: Block) -> Work:
+    """One step of a block: the first of them plays all."""
+    played = cycle(range(block.steps))
+
+    def work() -> None:
+        if next(played) == 0:
+            block.play()
+
+    return work
 
 
 def plain_step(setup: Setup) -> Work:

@@ -28,7 +28,7 @@ from torch.overrides import TorchFunctionMode
 
 from twoplayer.ops.convolve import convolve, input_gradient, is_channels_last, weight_gradient
 from twoplayer.ops.tracing import traced
-from twoplayer.ops.window import Pair, Window, size_of
+from twoplayer.ops.window import Window, pair, size_of
 
 
 def conv2d(
@@ -43,8 +43,8 @@ def conv2d(
     """`torch.nn.functional.conv2d` with closed derivatives: [N, C, H, W] -> [N, K, H', W']."""
     if isinstance(padding, str) or images.ndim != 4:
         return torch.conv2d(images, weight, bias, stride, padding, dilation, groups)
-    around = _pair(padding)
-    window = Window(_pair(stride), around, around, _pair(dilation), groups)
+    around = pair(padding)
+    window = Window(pair(stride), around, around, pair(dilation), groups)
     found: Tensor = _convolve(_autocast(images), _autocast(weight), window.flat)
     return found if bias is None else found + bias[:, None, None]
 
@@ -62,9 +62,9 @@ def conv_transpose2d(
     """`torch.nn.functional.conv_transpose2d` with closed derivatives: [N, C, H, W] -> [N, K, H', W']."""
     if images.ndim != 4:
         return torch.conv_transpose2d(images, weight, bias, stride, padding, output_padding, groups, dilation)
-    around = _pair(padding)
-    window = Window(_pair(stride), around, around, _pair(dilation), groups)
-    size = window.image_size(size_of(images), size_of(weight), _pair(output_padding))
+    around = pair(padding)
+    window = Window(pair(stride), around, around, pair(dilation), groups)
+    size = window.image_size(size_of(images), size_of(weight), pair(output_padding))
     found: Tensor = _input_gradient(_autocast(images), _autocast(weight), list(size), window.flat)
     return found if bias is None else found + bias[:, None, None]
 
@@ -136,13 +136,6 @@ def _itself(values: Tensor) -> Iterator[None]:
     """For what an operator does: with the numbers that it is given, also inside `torch.autocast`, by native kernels."""
     with torch.autocast(values.device.type, enabled=False), traced(False):
         yield
-
-
-def _pair(both: int | Sequence[int]) -> Pair:
-    if isinstance(both, int):
-        return both, both
-    rows, columns = both if len(both) == 2 else (both[0], both[0])
-    return rows, columns
 
 
 def _laid_out(found: Tensor, *given: Tensor) -> Tensor:

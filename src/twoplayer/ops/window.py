@@ -15,6 +15,14 @@ def size_of(images: Tensor) -> Pair:
     return images.shape[-2], images.shape[-1]
 
 
+def pair(both: int | Sequence[int]) -> Pair:
+    """(rows, columns), where one number stands for both."""
+    if isinstance(both, int):
+        return both, both
+    rows, columns = both if len(both) == 2 else (both[0], both[0])
+    return rows, columns
+
+
 @dataclass(frozen=True)
 class Window:
     """How a kernel moves over an image. Pairs are (rows, columns).

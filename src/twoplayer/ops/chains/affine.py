@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from twoplayer.ops.chains.link import Gradients, Link, Rows, Setting, joins
 from twoplayer.ops.convolution import SameConv2d, SameConvTranspose2d
 from twoplayer.ops.convolve import convolve, input_gradient, pad, weight_gradient
-from twoplayer.ops.window import Pair, Window, size_of
+from twoplayer.ops.window import Pair, Window, pair, size_of
 
 
 class Affine(Link):
@@ -163,8 +163,8 @@ def _dense(layer: nn.Linear, setting: Setting) -> Link:
 def _convolution(layer: nn.Conv2d, setting: Setting) -> Link | None:
     if isinstance(layer.padding, str) or layer.padding_mode != "zeros":
         return None
-    padding = _pair(layer.padding)
-    window = Window(_pair(layer.stride), padding, padding, _pair(layer.dilation), layer.groups)
+    padding = pair(layer.padding)
+    window = Window(pair(layer.stride), padding, padding, pair(layer.dilation), layer.groups)
     return Convolution(layer.weight, layer.bias, lambda _: window, setting)
 
 
@@ -176,12 +176,12 @@ def _same_convolution(layer: SameConv2d, setting: Setting) -> Link:
 @joins(nn.ConvTranspose2d)
 def _transposed_convolution(layer: nn.ConvTranspose2d, setting: Setting) -> Link:
     assert not isinstance(layer.padding, str), "torch refuses it"
-    padding, stride, dilation = _pair(layer.padding), _pair(layer.stride), _pair(layer.dilation)
+    padding, stride, dilation = pair(layer.padding), pair(layer.stride), pair(layer.dilation)
     window = Window(stride, padding, padding, dilation, layer.groups)
-    extra = _pair(layer.output_padding)
+    extra = pair(layer.output_padding)
 
     def image_size(size: Pair) -> Pair:
-        return window.image_size(size, _pair(layer.kernel_size), extra)
+        return window.image_size(size, pair(layer.kernel_size), extra)
 
     return TransposedConvolution(layer.weight, layer.bias, lambda _: window, image_size, setting)
 
@@ -189,8 +189,3 @@ def _transposed_convolution(layer: nn.ConvTranspose2d, setting: Setting) -> Link
 @joins(SameConvTranspose2d)
 def _same_transposed_convolution(layer: SameConvTranspose2d, setting: Setting) -> Link:
     return TransposedConvolution(layer.weight, layer.bias, lambda _: layer.window, lambda _: layer.output_size, setting)
-
-
-def _pair(both: tuple[int, ...]) -> Pair:
-    rows, columns = both
-    return rows, columns

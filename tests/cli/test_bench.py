@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.contract.test_recipes import IMAGE_SHAPES, SMALLER
 from twoplayer.bench.duel import Contender, running, take_turns
 from twoplayer.bench.flops import layer_flops, useful_flops
+from twoplayer.bench.steps import flops_of
+from twoplayer.bench.workloads import setup_of
 from twoplayer.cli.main import run
 from twoplayer.core.errors import UserError
-from twoplayer.recipes.load import load_recipe
+from twoplayer.recipes.load import load_recipe, parse_overrides, recipe_names
 
 
 @pytest.fixture(autouse=True)
@@ -114,3 +117,19 @@ def test_the_flops_of_the_largest_recipe_are_counted_by_hand() -> None:
     expected = 10 * sum(d) - d[0] + 3 * sum(g) - g[0]
     assert useful_flops(recipe, g, d) == expected
     assert 128 * expected / 1e9 == pytest.approx(240, rel=0.01)
+
+
+@pytest.mark.parametrize("name", [name for name in recipe_names() if not load_recipe(name).levels])
+def test_the_flops_of_every_recipe_can_be_counted(name: str) -> None:
+    recipe = load_recipe(name, parse_overrides(SMALLER.get(name, ())))
+    channels, height, width = IMAGE_SHAPES[recipe.data.source]
+    side = recipe.data.image_size
+    shape = [channels, side or height, side or width]
+    told = {
+        "recipe": recipe.model_dump(mode="json", exclude_none=True),
+        "shape": shape,
+        "num_classes": 10,
+        "n": max(4 * recipe.batch_size, 20 * (recipe.data.labeled_per_class or 0)),
+        "device": "cpu",
+    }
+    assert flops_of(setup_of(told)) > 1000

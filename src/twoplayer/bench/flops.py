@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from twoplayer.core.protocols import SlopePenalty
+from twoplayer.ops.weight_norm import WeightNormLinear
 from twoplayer.recipes.schema import Recipe
 
 
@@ -20,14 +21,14 @@ def layer_flops(network: nn.Module, inputs: Tensor, given: Mapping[str, Tensor])
     found: list[int] = []
 
     def count(layer: nn.Module, seen: tuple[Tensor, ...], made: Tensor) -> None:
-        weight = layer.weight
+        weight = layer.direction if isinstance(layer, WeightNormLinear) else layer.weight
         assert isinstance(weight, Tensor)
         transposed = isinstance(layer, nn.ConvTranspose2d)
         moved = seen[0] if transposed else made
         products = moved.numel() * weight.numel() // weight.shape[0]
         found.append(2 * products // len(inputs))
 
-    kinds = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+    kinds = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, WeightNormLinear)
     handles = [each.register_forward_hook(count) for each in network.modules() if isinstance(each, kinds)]
     was_training = network.training
     network.eval()(inputs, **given)

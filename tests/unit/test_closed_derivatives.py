@@ -82,16 +82,15 @@ def test_weights_gradient_as_a_matrix_product(window: Window) -> None:
 
 
 @pytest.mark.parametrize("last", [False, True])
-@pytest.mark.parametrize("n", [1, 2])
+@pytest.mark.parametrize("n", [0, 1, 2])
 @pytest.mark.parametrize("case", WINDOWS)
 def test_derivatives_of_both_orders(case: str, n: int, last: bool) -> None:
     channels, outputs, window = WINDOWS[case]
     images = numbers(n, channels, 5, 4, last=last).requires_grad_()
     weight = numbers(outputs, channels // window.groups, 3, 2, last=last).requires_grad_()
-    flat = closed._flat(window)
 
     def function(images: Tensor, weight: Tensor) -> Tensor:
-        return closed._convolve(images, weight, flat)
+        return closed._convolve(images, weight, window.flat)
 
     assert torch.autograd.gradcheck(function, (images, weight))
     assert torch.autograd.gradgradcheck(function, (images, weight))
@@ -123,16 +122,21 @@ def test_no_images_have_no_gradient_to_give() -> None:
     assert weight.grad.abs().max() == 0
 
 
+@pytest.mark.parametrize("few", [0, 100])
 @pytest.mark.parametrize("slope", [0.0, 0.2, 1.0])
-def test_rectifier(slope: float) -> None:
+def test_rectifier(slope: float, few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the operator and, for few numbers, without."""
+    monkeypatch.setattr(closed, "FEW_NUMBERS", few)
     values = numbers(3, 7).requires_grad_()
     torch.testing.assert_close(closed.leaky_relu(values, slope), F.leaky_relu(values, slope))
     assert torch.autograd.gradcheck(closed.leaky_relu, (values, slope))
     assert torch.autograd.gradgradcheck(closed.leaky_relu, (values, slope))
 
 
-def test_a_rectifiers_second_derivative_sends_nothing_down() -> None:
+@pytest.mark.parametrize("few", [0, 100])
+def test_a_rectifiers_second_derivative_sends_nothing_down(few: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """torch's sends a tensor of zeros, which then goes through every layer below."""
+    monkeypatch.setattr(closed, "FEW_NUMBERS", few)
     values = numbers(3, 7).requires_grad_()
     (slope,) = torch.autograd.grad(closed.leaky_relu(values, 0.2).sum(), values, create_graph=True)
     assert not slope.requires_grad
@@ -196,3 +200,13 @@ def test_compiled_second_derivatives_are_the_uncompiled_ones() -> None:
         compiled = gradients(torch.compile(penalty, backend="aot_eager"))
     expected = gradients(penalty)
     torch.testing.assert_close(compiled[1], expected[1], rtol=1e-5, atol=1e-5)
+
+
+def test_keywords_are_those_of_torch() -> None:
+    images, weight = numbers(2, 3, 5, 4), numbers(4, 3, 3, 2)
+    with ClosedDerivatives():
+        found = F.relu(input=F.conv2d(input=images, weight=weight, stride=2))
+        normal = F.batch_norm(input=images, running_mean=weight[0, :, 0, 0], running_var=weight[0, :, 0, 0].square())
+    torch.testing.assert_close(found, F.relu(F.conv2d(images, weight, stride=2)))
+    expected = F.batch_norm(images, weight[0, :, 0, 0], weight[0, :, 0, 0].square())
+    torch.testing.assert_close(normal, expected)

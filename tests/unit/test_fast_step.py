@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -20,8 +21,9 @@ from twoplayer.ops.convolution import SameConv2d
 from twoplayer.ops.gaussian_noise import GaussianNoise
 from twoplayer.ops.residual import Residual
 from twoplayer.recipes.load import load_recipe, parse_overrides, recipe_names
+from twoplayer.regularizers import slope
 from twoplayer.training.fast import fast_moves
-from twoplayer.training.play import play_step
+from twoplayer.training.play import moves_of, play_step
 from twoplayer.training.state import TrainingState, new_state
 
 CHAINS = ("digits", "mnist-wgan-gp", "mnist-wgan", "mnist-dcgan", "dcgan-64", "flowers-dcgan", "mnist-tanh-gan")
@@ -36,14 +38,28 @@ def double() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def no_dropout(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both steps draw from one distribution, in another order: compared without, but with other numbers in memory."""
-    monkeypatch.setattr(nn.Dropout, "forward", lambda _, values: values)
+def same_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both steps draw from one distribution, in another order: compared with draws that hang on the place alone."""
+    monkeypatch.setattr(
+        nn.Dropout, "forward", lambda layer, values: values * factors(values, layer.p) if layer.training else values
+    )
     monkeypatch.setattr(
         GaussianNoise, "forward", lambda layer, values: values + 0.2 * layer.std if layer.training else values
     )
     monkeypatch.setattr(pointwise, "normal_like", lambda like: torch.full_like(like, 0.2))
-    monkeypatch.setattr(pointwise, "keep_factors", lambda like, _: torch.ones_like(like))
+    monkeypatch.setattr(pointwise, "keep_factors", factors)
+
+
+def factors(like: Tensor, probability: float) -> Tensor:
+    """Dropout's, the same for every image: zeros and 1 / (1 - p)."""
+    kept = torch.rand(like.shape[1:], generator=torch.Generator().manual_seed(5)) >= probability
+    return (kept / (1.0 - probability)).to(like).expand_as(like).contiguous()
+
+
+@pytest.fixture
+def torch_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The plain step by torch's own layers."""
+    monkeypatch.setattr(slope, "ClosedDerivatives", nullcontext)
 
 
 def state_of(name: str, *words: str) -> tuple[TrainingState, tuple[int, int, int]]:
@@ -94,6 +110,29 @@ def test_the_fast_step_is_the_plain_step(name: str) -> None:
     assert_same(name)
 
 
+@pytest.mark.usefixtures("torch_alone")
+@pytest.mark.parametrize("name", CHAINS)
+def test_gradients_are_those_of_autograd(name: str) -> None:
+    """To 1e-12 of the longest, in one step."""
+    expected = gradients_after_a_step(name, fast=False)
+    longest = max(float(each.norm()) for each in expected)
+    for ours, theirs in zip(gradients_after_a_step(name, fast=True), expected, strict=True):
+        assert float((ours - theirs).norm()) <= 1e-12 * longest
+
+
+def gradients_after_a_step(name: str, *, fast: bool) -> list[Tensor]:
+    """Of D's first update, and of G's where it is taken at the same parameters."""
+    state, shape = state_of(name, *FEWER.get(name, ()))
+    object.__setattr__(state.game, "fast", fast)
+    real, moves = Batch(Stream(7).uniform((6, *shape), -1.0, 1.0)), moves_of(state.game)
+    moves.discriminator(real, Stream(1))
+    found = [parameter.grad for parameter in state.game.discriminator.parameters()]
+    moves.simultaneous(real, Stream(2))
+    players = (state.game.generator, state.game.discriminator)
+    found += [parameter.grad for player in players for parameter in player.parameters()]
+    return [each.clone() for each in found if each is not None]
+
+
 PENALTIES = {
     "two-sided": "{name: gradient-penalty, weight: 10.0}",
     "one-sided": "{name: gradient-penalty, weight: 10.0, one_sided: true, target: 0.1}",
@@ -136,6 +175,11 @@ RESNET = (
 def test_residual_players(penalty: str) -> None:
     assert_same("mnist-wgan-gp", *RESNET, f"regularizers=[{{name: {penalty}}}]", "data.image_size=13")
     assert_same("digits", *RESNET, f"regularizers=[{{name: {penalty}}}]", "objective={name: relativistic}")
+
+
+@pytest.mark.parametrize("play", ["simultaneous", "alternating"])
+def test_residual_players_without_a_penalty(play: str) -> None:
+    assert_same("digits", *RESNET, "regularizers=[]", f"play={{name: {play}}}")
 
 
 def test_the_saturating_game_needs_one_way_down() -> None:
@@ -187,8 +231,11 @@ def discriminator(act: nn.Module) -> nn.Sequential:
         nn.Conv2d(8, 6, 3, padding=1, groups=2),
         act,
         nn.AvgPool2d(2),
-        Residual(nn.Sequential(act, SameConv2d(6, 5, 3), BatchNorm(5), act, SameConv2d(5, 6, 3)), nn.Conv2d(6, 6, 1)),
+        SameConv2d(6, 6, 3),
+        Residual(nn.Sequential(BatchNorm(6), act, SameConv2d(6, 5, 3), BatchNorm(5), act, SameConv2d(5, 6, 3))),
+        Residual(nn.Sequential(act, SameConv2d(6, 6, 3)), nn.Conv2d(6, 6, 1)),
         Residual(nn.Sequential(nn.Dropout(0.3), SameConv2d(6, 6, 3), act, nn.Dropout(0.3))),
+        Residual(nn.Sequential(SameConv2d(6, 6, 3), act, nn.Dropout(0.3), nn.Identity())),
         act,
         nn.Dropout(0.3),
         GaussianNoise(0.5),

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from twoplayer.core.protocols import SlopePenalty
 from twoplayer.ops.weight_norm import WeightNormLinear
-from twoplayer.recipes.schema import Recipe
+from twoplayer.recipes.schema import Recipe, Simultaneous
 
 
 @torch.no_grad()
@@ -43,7 +43,8 @@ def useful_flops(recipe: Recipe, generator: list[int], discriminator: list[int])
 
     Up, down and for its weight's gradient each layer costs the same. Slopes need a way up and down at their places, a
     way up of their directions, and count once more in the weights' gradients. The lowest layer's way down is needed
-    only where an image's own derivative is asked for.
+    only where an image's own derivative is asked for. Where both players learn from the same fakes, D's way down serves
+    G as well, up to a factor for each image.
 
     Args:
         recipe: what is played.
@@ -54,9 +55,8 @@ def useful_flops(recipe: Recipe, generator: list[int], discriminator: list[int])
     g, d, first = sum(generator), sum(discriminator), discriminator[0]
     backward_g = 2 * g - generator[0]
     turn = 2 * (3 * d - first) + places * 4 * d
-    if recipe.play.name == "simultaneous":
-        through_d = first if recipe.objective.zero_sum else d
-        return g + turn + through_d + backward_g
+    if isinstance(recipe.play, Simultaneous):
+        return g + turn + first + backward_g
     last = g + (2 if not recipe.objective.generator_judges_real else 3) * d + backward_g
     return recipe.play.discriminator_steps * (g + turn) + last
 

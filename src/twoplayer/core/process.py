@@ -39,8 +39,12 @@ def keep_memory() -> bool:
     if platform.libc_ver()[0] != "glibc":
         return False
     library = ctypes.CDLL(None)
-    wanted = {M_MMAP_THRESHOLD: 2**30, M_TRIM_THRESHOLD: 2**31 - 1, M_TOP_PAD: 2**26}
-    return all(library.mallopt(parameter, value) == 1 for parameter, value in wanted.items())
+    wanted = {M_MMAP_THRESHOLD: (2**30, 2**25), M_TRIM_THRESHOLD: (2**31 - 1,), M_TOP_PAD: (2**26,)}
+    taken = [
+        any(library.mallopt(parameter, value) == 1 for value in values)  # older ones refuse a threshold above 32 MiB
+        for parameter, values in wanted.items()
+    ]
+    return all(taken)
 
 
 def keep_compiled() -> None:

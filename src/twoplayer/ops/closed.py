@@ -30,9 +30,12 @@ from twoplayer.ops.convolve import convolve, input_gradient, is_channels_last, w
 from twoplayer.ops.tracing import traced
 from twoplayer.ops.window import Window, pair, size_of
 
+FEW_NUMBERS = 2**16
+"""Up to which a rectifier is a product with its slopes."""
+
 
 def conv2d(
-    images: Tensor,
+    input: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
     stride: int | Sequence[int] = 1,
@@ -41,16 +44,16 @@ def conv2d(
     groups: int = 1,
 ) -> Tensor:
     """`torch.nn.functional.conv2d` with closed derivatives: [N, C, H, W] -> [N, K, H', W']."""
-    if isinstance(padding, str) or images.ndim != 4:
-        return torch.conv2d(images, weight, bias, stride, padding, dilation, groups)
+    if isinstance(padding, str) or input.ndim != 4:
+        return torch.conv2d(input, weight, bias, stride, padding, dilation, groups)
     around = pair(padding)
     window = Window(pair(stride), around, around, pair(dilation), groups)
-    found: Tensor = _convolve(_autocast(images), _autocast(weight), window.flat)
+    found: Tensor = _convolve(_autocast(input), _autocast(weight), window.flat)
     return found if bias is None else found + bias[:, None, None]
 
 
 def conv_transpose2d(
-    images: Tensor,
+    input: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
     stride: int | Sequence[int] = 1,
@@ -60,30 +63,33 @@ def conv_transpose2d(
     dilation: int | Sequence[int] = 1,
 ) -> Tensor:
     """`torch.nn.functional.conv_transpose2d` with closed derivatives: [N, C, H, W] -> [N, K, H', W']."""
-    if images.ndim != 4:
-        return torch.conv_transpose2d(images, weight, bias, stride, padding, output_padding, groups, dilation)
+    if input.ndim != 4:
+        return torch.conv_transpose2d(input, weight, bias, stride, padding, output_padding, groups, dilation)
     around = pair(padding)
     window = Window(pair(stride), around, around, pair(dilation), groups)
-    size = window.image_size(size_of(images), size_of(weight), pair(output_padding))
-    found: Tensor = _input_gradient(_autocast(images), _autocast(weight), list(size), window.flat)
+    size = window.image_size(size_of(input), size_of(weight), pair(output_padding))
+    found: Tensor = _input_gradient(_autocast(input), _autocast(weight), list(size), window.flat)
     return found if bias is None else found + bias[:, None, None]
 
 
-def leaky_relu(values: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
+def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
     """`torch.nn.functional.leaky_relu` with closed derivatives, for slopes from 0 to 1; never in place."""
     if not 0.0 <= negative_slope <= 1.0:
-        return F.leaky_relu(values, negative_slope, inplace)
-    found: Tensor = _rectify(values, float(negative_slope))
+        return F.leaky_relu(input, negative_slope, inplace)
+    if input.numel() <= FEW_NUMBERS:  # then calling an operator of Python costs more than a pass over the numbers
+        below = input * negative_slope if negative_slope else torch.zeros_like(input)
+        return torch.where(input.detach() > 0, input, below)
+    found: Tensor = _rectify(input, float(negative_slope))
     return found
 
 
-def relu(values: Tensor, inplace: bool = False) -> Tensor:
+def relu(input: Tensor, inplace: bool = False) -> Tensor:
     """`torch.nn.functional.relu` with closed derivatives; never in place."""
-    return leaky_relu(values, 0.0)
+    return leaky_relu(input, 0.0)
 
 
 def batch_norm(
-    images: Tensor,
+    input: Tensor,
     running_mean: Tensor | None,
     running_var: Tensor | None,
     weight: Tensor | None = None,
@@ -94,12 +100,12 @@ def batch_norm(
 ) -> Tensor:
     """`torch.nn.functional.batch_norm`; with running statistics a multiplication and an addition."""
     if training or running_mean is None or running_var is None:
-        return F.batch_norm(images, running_mean, running_var, weight, bias, training, momentum, eps)
+        return F.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
     scale = (running_var + eps).rsqrt()
     scale = scale if weight is None else scale * weight
     shift = -running_mean * scale if bias is None else bias - running_mean * scale
-    shape = (-1, *[1] * (images.ndim - 2))
-    return images * scale.view(shape) + shift.view(shape)
+    shape = (-1, *[1] * (input.ndim - 2))
+    return input * scale.view(shape) + shift.view(shape)
 
 
 REPLACED: Mapping[Any, Callable[..., Tensor]] = {
@@ -128,7 +134,8 @@ class ClosedDerivatives(TorchFunctionMode):
 def _autocast(values: Tensor) -> Tensor:
     """As torch's own convolutions do inside `torch.autocast`."""
     kind = values.device.type
-    return values.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else values
+    wanted = torch.is_autocast_enabled(kind) and values.dtype != torch.float64
+    return values.to(torch.get_autocast_dtype(kind)) if wanted else values
 
 
 @contextmanager

@@ -67,10 +67,11 @@ class CudaGraph:
         self.stream = torch.cuda.Stream(device)
 
     def first(self, body: Callable[[], None]) -> None:
-        self.stream.wait_stream(torch.cuda.current_stream())
+        outside = torch.cuda.current_stream(self.stream.device)
+        self.stream.wait_stream(outside)
         with torch.cuda.stream(self.stream):
             body()
-        torch.cuda.current_stream().wait_stream(self.stream)
+        outside.wait_stream(self.stream)
 
     def record(self, body: Callable[[], None], generators: list[torch.Generator]) -> None:
         for generator in generators:
@@ -115,10 +116,17 @@ class Block:
         else:
             if self.played == WARM_UP_BLOCKS:
                 self.graph.record(self._body, self.generators)
+                self.gradients = [(parameter, parameter.grad) for parameter in self._parameters()]
             self.graph.replay()
+            for parameter, gradient in self.gradients:  # another block may have recorded into places of its own
+                parameter.grad = gradient
         self.played += 1
         state.step += self.steps
         state.meters.count(self.steps, time.monotonic() - begun)
+
+    def _parameters(self) -> list[torch.nn.Parameter]:
+        game = self.state.game
+        return [parameter for player in (game.generator, game.discriminator) for parameter in player.parameters()]
 
     def _bring(self) -> None:
         """Everything that differs from block to block, into its place."""

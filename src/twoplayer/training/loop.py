@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import count
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from twoplayer.core.batch import BatchSupply, IndexedSupply
@@ -168,6 +169,9 @@ def _tell(state: TrainingState, recipe: Recipe, schedule: Schedule, observer: Ob
     observer.on_step(state)
     due = [schedule.due(state.step, every) for every in schedule.intervals]
     if any(due) and is_on_gpu(state):
+        begun = time.monotonic()
+        torch.cuda.synchronize(next(state.game.generator.network.parameters()).device)
+        state.meters.count(0, time.monotonic() - begun)  # of the steps that were launched
         _require_finite(state.step, list(state.meters.sums.items()))
     if any(due):  # weights that finite gradients made infinite show in the next loss; here they must not be saved
         _require_finite(state.step, state.named_tensors())

@@ -45,13 +45,14 @@ class Meters:
 
     def take(self, report: Report) -> None:
         """Add the scalars of a step, in place."""
-        for name, value in report.items():
-            wide = value.double() if value.device.type != "mps" else value  # mps has no float64
+        values = torch.stack(list(report.values()))
+        values = values.double() if values.device.type != "mps" else values  # mps has no float64
+        for name in report:
             if name not in self.sums:
-                self.sums[name] = torch.zeros_like(wide)
-            elif self.sums[name].device != wide.device:  # of a checkpoint
-                self.sums[name] = self.sums[name].to(wide.device)
-            self.sums[name] += wide
+                self.sums[name] = torch.zeros_like(values[0])
+            elif self.sums[name].device != values.device:  # of a checkpoint
+                self.sums[name] = self.sums[name].to(values.device)
+        torch._foreach_add_([self.sums[name] for name in report], values.unbind())
 
     def count(self, steps: int, seconds: float) -> None:
         """Count steps whose scalars were taken."""

@@ -222,10 +222,10 @@ def _remember(game: Game, player: Player) -> None:
 def first_not_finite(named: Iterable[tuple[str, Tensor]]) -> str | None:
     """The name of the first tensor with a NaN or an infinity, or None.
 
-    A sum is the cheapest pass that a NaN or an infinity survives; only when one is not finite are the tensors looked at
-    one by one (finite numbers can overflow a sum).
+    A NaN or an infinity survives in the length of all together; only when that is not finite are the tensors looked at
+    one by one (finite numbers can overflow a square).
     """
     named = list(named)
-    if torch.stack([tensor.sum(dtype=torch.float32) for _, tensor in named]).isfinite().all():
+    if torch.nn.utils.get_total_norm([tensor for _, tensor in named]).isfinite():
         return None
     return next((name for name, tensor in named if not tensor.isfinite().all()), None)

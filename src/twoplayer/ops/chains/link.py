@@ -79,6 +79,7 @@ class Link:
         smooth: its slope changes along the piece it is on.
         learns: it has parameters.
         couples: in training mode an image's values depend on the rest of its part.
+        centers: in training mode it takes the mean of each channel away from all that goes through it.
         fresh: nobody but the next link needs the values it made, so that they may be overwritten.
         sign_only: of the values it made it needs the signs alone, and no sign where a zero was put.
         overwrites: it changes the deltas and directions that it is given.
@@ -89,6 +90,7 @@ class Link:
     smooth = False
     learns = False
     couples = False
+    centers = False
     fresh = False
     sign_only = False
     keeps_signs = False
@@ -188,7 +190,7 @@ def links_of(layers: Iterable[nn.Module], setting: Setting) -> list[Link] | None
 def joined(links: list[Link]) -> list[Link]:
     """The same links, each of which knows what follows it."""
     for link, after in pairwise(links):
-        link.normalized = after.couples
+        link.normalized = after.centers
     return links
 
 

@@ -18,6 +18,7 @@ class Normalization(Link):
 
     learns = True
     couples = True
+    centers = True
     fresh = True
 
     def __init__(self, layer: BatchNorm) -> None:
@@ -32,8 +33,7 @@ class Normalization(Link):
         for part, told in zip(rows.slices, rows.parts, strict=True):
             mean, variance = layer.running_mean, layer.running_variance
             if told.training:
-                nothing = torch.zeros_like(layer.running_mean)  # its dtype is that of the statistics
-                mean, variance = torch.batch_norm_update_stats(values[part], nothing, nothing.clone(), 0.0)
+                mean, variance = _statistics(values[part], layer.running_mean)
                 layer.running_mean.lerp_(mean, layer.momentum)
                 layer.running_variance.lerp_(variance, layer.momentum)
             self.statistics.append((mean, (variance + layer.epsilon).rsqrt()))
@@ -41,8 +41,8 @@ class Normalization(Link):
             if is_traced():
                 result[part] = torch.native_batch_norm(*given)[0]
                 continue
-            nothing = mean.new_empty(0)
-            torch.ops.aten.native_batch_norm.out(*given, out=result[part], save_mean=nothing, save_invstd=nothing)
+            unused = {name: mean.new_empty(0) for name in ("save_mean", "save_invstd")}  # CUDA's kernel writes to both
+            torch.ops.aten.native_batch_norm.out(*given, out=result[part], **unused)
         return result
 
     def transpose(self, delta: Tensor, start: int) -> Tensor:
@@ -108,6 +108,16 @@ class Normalization(Link):
             if is_traced()
             else torch.mul(values, _across(factor, values), out=result)
         )
+
+
+def _statistics(values: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance of each channel, in the dtype of `like`."""
+    if values.device.type in ("cpu", "cuda"):  # the kernels that there are
+        nothing = torch.zeros_like(like)
+        mean, variance = torch.batch_norm_update_stats(values, nothing, nothing.clone(), 0.0)
+        return mean, variance
+    variance, mean = torch.var_mean(values.to(like.dtype), [0, *range(2, values.ndim)], correction=0)
+    return mean, variance
 
 
 @joins(BatchNorm)

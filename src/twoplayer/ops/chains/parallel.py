@@ -35,7 +35,10 @@ class Parallel(Link):
         def down(link: Link, delta: Tensor, *, last: bool) -> Tensor:
             return link.transpose(delta, start if last else 0)
 
-        return self._sum(delta, down, upwards=False)
+        if start < len(delta):
+            return self._sum(delta, down, upwards=False)
+        self._each(delta, down, upwards=False)  # for the parameters alone
+        return delta[start:]
 
     def adjoint(self, delta: Tensor, start: int) -> Tensor:
         def down(link: Link, delta: Tensor, *, last: bool) -> Tensor:
@@ -50,20 +53,23 @@ class Parallel(Link):
         return self._sum(direction, up, upwards=True)
 
     def _sum(self, given: Tensor, move: Callable[..., Tensor], *, upwards: bool) -> Tensor:
-        """What comes out of both ways; neither may change what the other is given."""
+        """The sum of what comes out of both ways."""
+        one, other = self._each(given, move, upwards=upwards)
+        return one + other
+
+    def _each(self, given: Tensor, move: Callable[..., Tensor], *, upwards: bool) -> list[Tensor]:
+        """What comes out of both ways; each has numbers of its own, which it may keep, change and scale."""
         results = []
-        for way in self.ways:
+        for way, moved in zip(self.ways, (given.clone(), given), strict=True):
             links = way if upwards else way[::-1]
-            moved = given.clone() if links[0].overwrites else given
             for link in links:
                 moved = move(link, moved, last=link is links[-1])
             results.append(moved)
-        return results[0] + results[1]
+        return results
 
     def bend(self, epsilon: Tensor | None, start: int) -> Tensor | None:
         results = []
-        for way in self.ways:
-            bent = epsilon.clone() if epsilon is not None and way[-1].overwrites else epsilon
+        for way, bent in zip(self.ways, (None if epsilon is None else epsilon.clone(), epsilon), strict=True):
             for link in reversed(way):
                 bent = link.bend(bent, start)
             results.append(bent)

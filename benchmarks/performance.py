@@ -71,6 +71,8 @@ def page(out: Path, curves: list[Path]) -> None:
     ]
     for name, section in sections().items():
         found = [(case, results[case]) for case in section["cases"] if case in results]
+        if not found:
+            continue
         parts.append(f"## {section['title']}\n")
         parts.append(step_table(found) if "gradient_errors" in found[0][1] else rate_table(found))
         if name == "recipes":

@@ -16,7 +16,7 @@ from twoplayer.core.batch import Batch
 from twoplayer.core.rng import Stream
 from twoplayer.recipes.load import load_recipe, parse_overrides
 from twoplayer.recipes.schema import Recipe
-from twoplayer.training.compiled import compiling_pays, has_compiler, programs_for
+from twoplayer.training.compiled import compiling_pays, has_compiler, is_compiled
 from twoplayer.training.play import Plain, play_step
 from twoplayer.training.program import Programs
 from twoplayer.training.state import TrainingState, new_state
@@ -142,8 +142,8 @@ def test_what_auto_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
     assert compiling_pays(dense, 20_000) == has_compiler()
     assert not compiling_pays(dense, 3_000)
     assert not compiling_pays(convolutional, 1_000_000)
-    assert programs_for(convolutional, True, 1)
-    assert not programs_for(dense, False, 1_000_000)
+    assert is_compiled(convolutional, True, 1)
+    assert not is_compiled(dense, False, 1_000_000)
     wide = load_recipe("digits", parse_overrides(["discriminator.widths=[1024, 1024]"]))
     assert not compiling_pays(new_state(wide, (1, 8, 8), 10, CPU).game, 1_000_000)
     monkeypatch.setattr("shutil.which", lambda _: None)

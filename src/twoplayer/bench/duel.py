@@ -13,7 +13,8 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from tempfile import TemporaryFile
+from typing import IO, Any
 
 from twoplayer.core.errors import UserError
 
@@ -27,6 +28,7 @@ class Contender:
         command: what is run.
         told: its first line.
         process: while it runs.
+        words: what it says on stderr.
         seconds: per piece of work, one number for each turn.
     """
 
@@ -34,6 +36,7 @@ class Contender:
     command: Sequence[str]
     told: dict[str, Any]
     process: subprocess.Popen[str] | None = None
+    words: IO[str] | None = None
     seconds: list[float] = field(default_factory=list)
 
     def say(self, line: dict[str, Any]) -> None:
@@ -54,8 +57,9 @@ class Contender:
             if line.startswith("{"):  # libraries may print what they like
                 answer: dict[str, Any] = json.loads(line)
                 return answer
-        assert self.process.stderr is not None
-        words = self.process.stderr.read().strip().splitlines() or ["it said nothing"]
+        assert self.words is not None
+        self.words.seek(0)
+        words = self.words.read().strip().splitlines() or ["it said nothing"]
         raise UserError(f"{self.name} could not be measured: {words[-1]}")
 
     def work(self, times: int) -> float:
@@ -79,8 +83,9 @@ def running(contenders: Sequence[Contender]) -> Iterator[None]:
     """Inside, every contender has begun and is ready; they get ready one after another."""
     with ExitStack() as stack:
         for each in contenders:
+            each.words = stack.enter_context(TemporaryFile("w+"))  # a pipe that nobody reads would fill up
             each.process = subprocess.Popen(
-                each.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+                each.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=each.words, text=True
             )
             stack.enter_context(each.process)  # which waits for its end and closes the pipes
             stack.callback(each.process.kill)
@@ -101,7 +106,10 @@ def take_turns(contenders: Sequence[Contender], rounds: int, least: float, told:
     times = {}
     for each in contenders:
         each.work(1)
-        times[each.name] = max(round(least / max(each.work(1), 1e-9)), 1)
+        times[each.name] = 1
+        while (seconds := each.work(times[each.name]) * times[each.name]) < least / 2:
+            times[each.name] *= 2
+        times[each.name] = max(round(times[each.name] * least / seconds), 1)
         told()
     for _ in range(rounds):
         for each in contenders:

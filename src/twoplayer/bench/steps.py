@@ -15,8 +15,11 @@ from twoplayer.bench.flops import convolution_peak, layer_flops, useful_flops
 from twoplayer.bench.workloads import SAMPLES, Setup, setup_of
 from twoplayer.core.batch import Batch
 from twoplayer.core.errors import UserError
+from twoplayer.core.precision import compute_dtype, require_precision
 from twoplayer.core.rng import Stream
 from twoplayer.loading import load_data
+from twoplayer.ops.gaussian_noise import GaussianNoise
+from twoplayer.recipes.load import load_recipe
 from twoplayer.recipes.schema import Recipe
 from twoplayer.runs.environment import describe_environment
 from twoplayer.training.play import play_step
@@ -34,6 +37,7 @@ def description(recipe: Recipe, device: torch.device) -> dict[str, Any]:
 
     Where a recipe says size and channels, its data need not be there.
     """
+    require_precision(recipe.precision, device)
     data = recipe.data
     if data.image_size and data.channels:
         shape, classes = [data.channels, data.image_size, data.image_size], 10
@@ -43,6 +47,18 @@ def description(recipe: Recipe, device: torch.device) -> dict[str, Any]:
     n = data.limit or max(4 * recipe.batch_size, 20 * (data.labeled_per_class or 0))
     tree = recipe.model_dump(mode="json", exclude_none=True)
     return {"recipe": tree, "shape": shape, "num_classes": classes, "n": n, "device": str(device)}
+
+
+PLAYED = ("generator", "discriminator", "objective", "regularizers", "play", "optimizers", "latents")
+"""The keys of a recipe that say what a step does."""
+
+SIZES = ("n_filters", "n_blocks", "kernel_size", "dim")
+"""Their keys that the step in Keras follows."""
+
+
+def without_size(part: Any) -> Any:
+    """A part of a recipe but for what the step in Keras follows."""
+    return {key: value for key, value in part.items() if key not in SIZES} if isinstance(part, dict) else part
 
 
 def contenders(told: dict[str, Any], what: str) -> list[Contender]:
@@ -60,10 +76,8 @@ def keras_contenders(told: dict[str, Any], python_of_keras: Path) -> list[Conten
         told: see `description`.
         python_of_keras: the interpreter of an environment with TensorFlow.
     """
-    recipe = told["recipe"]
-    names = [recipe[key]["name"] for key in ("generator", "discriminator", "objective", "play")]
-    penalties = [rule["name"] for rule in recipe["regularizers"]]
-    if names != ["dcgan", "dcgan", "wasserstein", "simultaneous"] or penalties != ["gradient-penalty"]:
+    original = load_recipe("mnist-wgan-gp").model_dump(mode="json", exclude_none=True)
+    if any(without_size(told["recipe"].get(key)) != without_size(original[key]) for key in PLAYED):
         raise UserError("--against keras knows the step of mnist-wgan-gp, of any size, and no other")
     if not python_of_keras.exists():
         raise UserError(
@@ -90,7 +104,8 @@ def measure(told: dict[str, Any], others: list[Contender], rounds: int, done: Ca
     players = [*contenders(told, "step"), *others]
     with running(players):
         take_turns(players, rounds, TURN_SECONDS, done)
-    flops, peak = flops_of(setup), convolution_peak(setup.device, torch.float32)
+    dtype = compute_dtype(setup.recipe.precision, setup.device) or torch.float32
+    flops, peak = flops_of(setup), convolution_peak(setup.device, dtype)
     ours = players[0].median
     images = setup.recipe.batch_size * setup.recipe.play.discriminator_steps
     return {
@@ -117,7 +132,7 @@ def measure(told: dict[str, Any], others: list[Contender], rounds: int, done: Ca
         "gradient_errors": gradient_errors(setup),
         "device": describe_device(setup.device),
         "threads": torch.get_num_threads(),
-        "precision": setup.recipe.precision,
+        "precision": precision_of(setup.recipe, setup.device),
         "environment": describe_environment(setup.device),
     }
 
@@ -154,9 +169,14 @@ def rates(told: dict[str, Any], what: str, rounds: int, done: Callable[[], None]
         ],
         "device": describe_device(device),
         "threads": torch.get_num_threads(),
-        "precision": recipe.precision,
+        "precision": precision_of(recipe, device),
         "environment": describe_environment(device),
     }
+
+
+def precision_of(recipe: Recipe, device: torch.device) -> str:
+    """What "auto" means here."""
+    return "fp32" if compute_dtype(recipe.precision, device) is None else "bf16"
 
 
 def describe_device(device: torch.device) -> str:
@@ -191,8 +211,8 @@ class SameNumbers(Stream):
 def gradient_errors(setup: Setup) -> dict[str, float]:
     """How far the gradients of both players are from those of the plain step in float64, relative to their length.
 
-    Without dropout, of which the two ways draw different numbers. Kinks of rectifiers on which float32 falls to the
-    other side count as errors of both.
+    Without dropout and noise, of which the two ways draw different numbers. Kinks of rectifiers on which float32 falls
+    to the other side count as errors of both.
     """
     recipe = setup.recipe.model_copy(update={"batch_size": min(setup.recipe.batch_size, COMPARED)})
     setup = replace(setup, recipe=recipe)
@@ -215,12 +235,14 @@ def gradients(setup: Setup, dtype: torch.dtype, *, fast: bool) -> list[Tensor]:
     """Of G and of D, each as one vector, in one step that changes nothing."""
     batches = setup.batches()
     state = setup.state(batches)
-    game = replace(state.game, fast=fast)
+    game = replace(state.game, fast=fast, dtype=None if dtype == torch.float64 else state.game.dtype)
     for player in (game.generator, game.discriminator):
         player.network.to(dtype)
         for layer in player.network.modules():
             if isinstance(layer, nn.Dropout):
                 layer.p = 0.0
+            if isinstance(layer, GaussianNoise):
+                layer.std = 0.0
     still(state)
 
     def batch() -> Batch:

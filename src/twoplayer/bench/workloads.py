@@ -23,9 +23,10 @@ from twoplayer.recipes.load import check
 from twoplayer.recipes.schema import Recipe
 from twoplayer.runs.sampling import sample
 from twoplayer.session import batches_of
-from twoplayer.training.captured import Block
-from twoplayer.training.compiled import programs_for
+from twoplayer.training.captured import WARM_UP_BLOCKS, Block
+from twoplayer.training.compiled import is_compiled
 from twoplayer.training.loop import blocks_for, one_step
+from twoplayer.training.program import Programs
 from twoplayer.training.state import TrainingState, new_state, prepare
 
 Work = Callable[[], None]
@@ -63,15 +64,17 @@ def our_step(setup: Setup) -> Work:
     """One step as `train` does it, with averages, meters and the watch for NaN; on a GPU in recorded blocks."""
     batches = setup.batches()
     state, recipe = setup.state(batches), setup.recipe
-    steps = recipe.total_steps(batches.per_epoch)
-    state.game = replace(state.game, programs=programs_for(state.game, recipe.compile, steps))
+    if is_compiled(state.game, recipe.compile, recipe.steps or 0):
+        state.game = replace(state.game, programs=Programs())
     stream = Stream(0).child("train")
     blocks = blocks_for(state, recipe, batches, stream)
     return in_blocks(blocks[0]) if blocks else lambda: one_step(state, recipe, batches, stream)
 
 
 def in_blocks(block: Block) -> Work:
-    """One step of a block: the first of them plays all."""
+    """One step of a block that is recorded: the first of them plays all."""
+    for _ in range(WARM_UP_BLOCKS + 1):
+        block.play()
     played = cycle(range(block.steps))
 
     def work() -> None:
@@ -101,7 +104,7 @@ def our_sample(setup: Setup) -> Work:
     given = _given(game.generator.takes, setup)
 
     def work() -> None:
-        sample(generator, game.latents, SAMPLES, Stream(next(numbers)), given)
+        sample(generator, game.latents, SAMPLES, Stream(next(numbers)), given, dtype=game.dtype)
 
     return work
 

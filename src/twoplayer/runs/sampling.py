@@ -65,10 +65,15 @@ def _block(given: Mapping[str, Tensor], start: int, device: torch.device) -> dic
 
 
 def sample(
-    generator: nn.Module, latents: Latents, n: int, stream: Stream, given: Mapping[str, Tensor] = NOTHING
+    generator: nn.Module,
+    latents: Latents,
+    n: int,
+    stream: Stream,
+    given: Mapping[str, Tensor] = NOTHING,
+    dtype: torch.dtype | None = None,
 ) -> Tensor:
-    """n pictures in evaluation mode, uint8 [n, C, H, W]."""
-    return torch.cat(list(sample_blocks(generator, latents, n, stream, given)))
+    """n pictures in evaluation mode, uint8 [n, C, H, W]; see `sample_blocks`."""
+    return torch.cat(list(sample_blocks(generator, latents, n, stream, given, dtype)))
 
 
 def latents_of(latents: Latents, numbers: Sequence[int], stream: Stream, like: Tensor | None = None) -> Tensor:

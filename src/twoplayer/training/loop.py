@@ -16,8 +16,9 @@ from twoplayer.core.rng import Stream
 from twoplayer.core.stop import StopRequest
 from twoplayer.recipes.schema import Recipe
 from twoplayer.training.captured import Block, CudaGraph, can_be_captured
-from twoplayer.training.compiled import programs_for
+from twoplayer.training.compiled import is_compiled
 from twoplayer.training.play import play_step
+from twoplayer.training.program import Programs
 from twoplayer.training.state import TrainingState
 from twoplayer.training.step import first_not_finite
 
@@ -110,7 +111,9 @@ def train(
         TrainingStopped: a signal came; a checkpoint was saved.
     """
     stream = Stream(recipe.seed).child("train")
-    state.game = replace(state.game, programs=programs_for(state.game, recipe.compile, schedule.steps))
+    if state.compiled is None:
+        state.compiled = is_compiled(state.game, recipe.compile, schedule.steps)
+    state.game = replace(state.game, programs=Programs() if state.compiled else None)
     blocks = blocks_for(state, recipe, batches, stream)
     begun, seconds_before = time.monotonic(), state.seconds
     with stop.deferring():

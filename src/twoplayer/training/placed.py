@@ -64,8 +64,8 @@ class PlacedStream(Stream):
     def normal(self, shape: tuple[int, ...], *, like: Tensor | None = None) -> Tensor:
         return self._placed("normal", shape, 0.0, 0.0)
 
-    def generator(self) -> torch.Generator:
-        raise AssertionError("only uniform and normal numbers can be brought into a recorded step")
+    def derived_seed(self) -> int:
+        raise AssertionError("only uniform and normal numbers can be brought into a recorded or traced step")
 
     def _placed(self, kind: str, shape: tuple[int, ...], low: float, high: float) -> Tensor:
         assert self.draws is not None

@@ -82,6 +82,7 @@ class TrainingState:
         best_step: the checkpoint with the lowest in-training figure, 0 before there is one.
         best_figure: that figure.
         goal: the goal that was reached, if one was.
+        compiled: whether its moves are compiled; None before that is decided, once for all sessions.
     """
 
     game: Game
@@ -93,6 +94,7 @@ class TrainingState:
     best_step: int = 0
     best_figure: float = float("inf")
     goal: Goal | None = None
+    compiled: bool | None = None
 
     def has_reached(self, goal: Goal | None) -> bool:
         """Whether the run has ended because of this goal."""
@@ -157,6 +159,7 @@ class TrainingState:
             "step": self.step,
             "seconds": self.seconds,
             "goal": None if self.goal is None else self.goal.model_dump(),
+            "compiled": self.compiled,
             "best": {"step": self.best_step, "figure": self.best_figure if self.best_step else None},
         }
 
@@ -178,6 +181,7 @@ class TrainingState:
         self.meters = Meters(meters["sums"], meters["steps"], meters["seconds"])
         self.step, self.seconds = tree["step"], tree["seconds"]
         self.goal = Goal.model_validate(tree["goal"]) if tree.get("goal") else None
+        self.compiled = tree.get("compiled", False)  # before there was a choice, nothing was
         self.best_step = tree["best"]["step"]
         self.best_figure = tree["best"]["figure"] if self.best_step else float("inf")
 

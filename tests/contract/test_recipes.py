@@ -23,6 +23,7 @@ SMALLER = {
     "flowers-dcgan": ("generator.n_filters=32", "discriminator.n_filters=4"),
     "mnist-tanh-gan": ("generator.n_filters=16", "generator.hidden_units=32", "discriminator.hidden_units=32"),
     "mnist-wgan": ("generator.n_filters=8", "discriminator.n_filters=8"),
+    "mnist-wgan-gp": ("generator.n_filters=16", "discriminator.n_filters=8"),
     "simple-gan": ("generator.widths=[8]", "generator.n_filters=8", "discriminator.widths=[8]"),
     "cifar10-lapgan": (
         "generator.n_filters=4",

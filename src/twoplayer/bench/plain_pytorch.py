@@ -2,13 +2,14 @@
 
 The players are the recipe's, as plain modules; everything else is ordinary PyTorch: float32, the default memory
 layout, one pass of D for the reals and one for the fakes, slopes by `autograd.grad` with `create_graph`, torch's
-optimizers with their defaults. The fake batch is made once where the recipe plays simultaneously.
+optimizers with their defaults, torch's averages. The fake batch is made once where the recipe plays simultaneously.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from twoplayer.core.batch import Batch
 from twoplayer.core.protocols import SlopePenalty
@@ -31,9 +32,18 @@ class PlainPyTorch:
         self.game = state.game
         self.generator, self.discriminator = state.game.generator.network, state.game.discriminator.network
         self.optimizers = [torch.optim.Adam(net.parameters(), 2e-4) for net in (self.generator, self.discriminator)]
+        kept = ((recipe.average, self.generator), (recipe.discriminator_average, self.discriminator))
+        ema = get_ema_multi_avg_fn(0.999)
+        self.averages = [(AveragedModel(net, multi_avg_fn=ema, use_buffers=True), net) for rule, net in kept if rule]
 
     def step(self, batches: list[Batch], stream: Stream) -> None:
-        """One update of G, and of D as many as there are batches."""
+        """One update of G, and of D as many as there are batches; then of the averages that the recipe keeps."""
+        self.updates(batches, stream)
+        for average, network in self.averages:
+            average.update_parameters(network)
+
+    def updates(self, batches: list[Batch], stream: Stream) -> None:
+        """The players'."""
         for turn, real in enumerate(batches):
             place = stream.child(turn)
             fake = self.fakes(real)

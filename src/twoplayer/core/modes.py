@@ -10,10 +10,12 @@ from torch import nn
 
 @contextmanager
 def mode(module: nn.Module, *, training: bool) -> Iterator[None]:
-    """Inside, the module is in the given mode; afterwards it is back in the mode it was in."""
-    before = module.training
-    module.train(training)
+    """Inside, the module and all in it are in the given mode; afterwards each is back in the mode it was in."""
+    before = [(each, each.training) for each in module.modules() if each.training != training]
+    for each, _ in before:
+        each.training = training
     try:
         yield
     finally:
-        module.train(before)
+        for each, was in before:
+            each.training = was

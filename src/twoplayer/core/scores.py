@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import cache
+from typing import cast
+
 from torch import Tensor
 
 from twoplayer.core.protocols import Objective, Probabilistic, SeparableObjective
@@ -15,11 +18,20 @@ def verdict_report(objective: Objective, on_real: Verdict, on_fake: Verdict) -> 
     list's system on flower photographs.
     """
     report: dict[str, Tensor] = {}
-    if isinstance(objective, SeparableObjective):
-        report["loss/real"] = objective.real_loss(on_real).mean()
-        report["loss/fake"] = objective.fake_loss(on_fake).mean()
-    if isinstance(objective, Probabilistic):
-        believed = objective.probability(on_fake).mean()
+    separable, probabilistic = _kinds(type(objective))
+    if separable:
+        parts = cast(SeparableObjective, objective)
+        report["loss/real"] = parts.real_loss(on_real).mean()
+        report["loss/fake"] = parts.fake_loss(on_fake).mean()
+    if probabilistic:
+        believer = cast(Probabilistic, objective)
+        believed = believer.probability(on_fake).mean()
         report["score/generator"] = believed
-        report["score/discriminator"] = (objective.probability(on_real).mean() + 1.0 - believed) / 2.0
+        report["score/discriminator"] = (believer.probability(on_real).mean() + 1.0 - believed) / 2.0
     return report
+
+
+@cache
+def _kinds(kind: type) -> tuple[bool, bool]:
+    """Whether D's loss has parts, and D a probability; asking a protocol takes long."""
+    return issubclass(kind, SeparableObjective), issubclass(kind, Probabilistic)

@@ -30,9 +30,6 @@ from twoplayer.ops.convolve import convolve, input_gradient, is_channels_last, w
 from twoplayer.ops.tracing import traced
 from twoplayer.ops.window import Window, pair, size_of
 
-FEW_NUMBERS = 2**16
-"""Up to which a rectifier is a product with its slopes."""
-
 
 def conv2d(
     input: Tensor,
@@ -76,9 +73,6 @@ def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = Fals
     """`torch.nn.functional.leaky_relu` with closed derivatives, for slopes from 0 to 1; never in place."""
     if not 0.0 <= negative_slope <= 1.0:
         return F.leaky_relu(input, negative_slope, inplace)
-    if input.numel() <= FEW_NUMBERS:  # then calling an operator of Python costs more than a pass over the numbers
-        below = input * negative_slope if negative_slope else torch.zeros_like(input)
-        return torch.where(input.detach() > 0, input, below)
     found: Tensor = _rectify(input, float(negative_slope))
     return found
 

@@ -4,12 +4,14 @@ The slope at an image is the gradient of its logit with respect to it. D judges 
 batch statistics, no dropout): batch statistics would make one image's gradient depend on the other images.
 
 A penalty's gradient in D's parameters needs a second derivative. Here it is taken through layers whose derivatives are
-closed (`ops/closed.py`), whatever D is; a training step whose D is a chain of layers does without (`ops/chains`).
+closed (`ops/closed.py`), where D has convolutions; a training step whose D is a chain of layers does without
+(`ops/chains`).
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -51,9 +53,14 @@ class SlopeRegularizer(Regularizer):
 def input_gradient(judge: Judge, images: Tensor) -> Tensor:
     """Gradient of each image's logit with respect to that image, [N, C, H, W], itself differentiable."""
     images = images.detach().requires_grad_()
-    with ClosedDerivatives():
+    with ClosedDerivatives() if has_convolutions(judge) else nullcontext():
         (gradient,) = torch.autograd.grad(judge(images).logits.sum(), images, create_graph=True)
     return gradient
+
+
+def has_convolutions(judge: Judge) -> bool:
+    """Dense layers are closed in torch already, and its rectifiers cost less than operators of Python there."""
+    return isinstance(judge, nn.Module) and any(parameter.ndim == 4 for parameter in judge.parameters())
 
 
 def squared_length(slope: Tensor) -> Tensor:

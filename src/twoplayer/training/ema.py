@@ -31,24 +31,26 @@ class _Follower(AveragedModel):
         super().__init__(model, use_buffers=True)
         self.decay = decay
         self.begun: bool | None = None
+        self.pairs: list[tuple[Tensor, Tensor]] = []
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         self.begun = None
+        self.pairs.clear()
         return super().load_state_dict(state_dict, strict, assign)
 
     @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
         if self.begun is None:
             self.begun = bool(self.n_averaged > 0)
-        ours, theirs = _tensors(self.module), _tensors(model)
+        if not self.pairs:  # the same tensors ever after: they are changed in place
+            self.pairs = list(zip(_tensors(self.module), _tensors(model), strict=True))
+        copied = self.pairs
         if self.begun:
-            pairs = list(zip(ours, theirs, strict=True))
-            floating = [pair for pair in pairs if torch.is_floating_point(pair[0])]
+            floating = [pair for pair in self.pairs if torch.is_floating_point(pair[0])]
             torch._foreach_lerp_([mine for mine, _ in floating], [value for _, value in floating], 1.0 - self.decay)
-            whole = [pair for pair in pairs if not torch.is_floating_point(pair[0])]
-            ours, theirs = [mine for mine, _ in whole], [value for _, value in whole]
-        if ours:
-            torch._foreach_copy_(ours, theirs)
+            copied = [pair for pair in self.pairs if not torch.is_floating_point(pair[0])]
+        if copied:
+            torch._foreach_copy_([mine for mine, _ in copied], [value for _, value in copied])
         self.begun = True
         self.n_averaged += 1
 

@@ -20,7 +20,7 @@ from twoplayer.training.compiled import is_compiled
 from twoplayer.training.play import play_step
 from twoplayer.training.program import Programs
 from twoplayer.training.state import TrainingState
-from twoplayer.training.step import first_not_finite
+from twoplayer.training.step import are_finite, first_not_finite
 
 MOST_TOGETHER = 16
 """How many steps a recorded block has at most."""
@@ -141,7 +141,10 @@ def one_step(state: TrainingState, recipe: Recipe, batches: BatchSupply, stream:
     state.update_averages()
     state.step += 1
     if not is_on_gpu(state):  # there the host does not wait for a step; the log's sums tell soon enough
-        _require_finite(state.step, [*report.items(), *state.gradients()])
+        players = (state.game.generator, state.game.discriminator)
+        gradients = [p.grad for player in players for p in player.parameters() if p.grad is not None]
+        if not are_finite([*report.values(), *gradients]):
+            _require_finite(state.step, [*report.items(), *state.gradients()])
     state.meters.add(report, time.monotonic() - begun)
 
 

@@ -219,13 +219,17 @@ def _remember(game: Game, player: Player) -> None:
         rule.update(player.network, player.memories[rule.name])
 
 
+def are_finite(tensors: list[Tensor]) -> bool:
+    """False where there is a NaN or an infinity, or where finite numbers overflow a square."""
+    return bool(torch.nn.utils.get_total_norm(tensors).isfinite())
+
+
 def first_not_finite(named: Iterable[tuple[str, Tensor]]) -> str | None:
     """The name of the first tensor with a NaN or an infinity, or None.
 
-    A NaN or an infinity survives in the length of all together; only when that is not finite are the tensors looked at
-    one by one (finite numbers can overflow a square).
+    Tensors are looked at one by one only when that is needed.
     """
     named = list(named)
-    if torch.nn.utils.get_total_norm([tensor for _, tensor in named]).isfinite():
+    if are_finite([tensor for _, tensor in named]):
         return None
     return next((name for name, tensor in named if not tensor.isfinite().all()), None)

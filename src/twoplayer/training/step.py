@@ -133,8 +133,12 @@ class Game:
     def judge(self, real: Batch, *batches: Tensor) -> list[Verdict]:
         """D's verdicts on batches of as many images as `real`, of its labels and conditions."""
         with self.computing(real):
-            if self.discriminator.judges_alone and not self.discriminator.takes:
-                joined: Verdict = self.discriminator.network(torch.cat(batches))
+            if self.discriminator.judges_alone:
+                given = real.given(self.discriminator.takes)
+                told = conditioned(
+                    self.discriminator.network, {k: torch.cat([v] * len(batches)) for k, v in given.items()}
+                )
+                joined: Verdict = told(torch.cat(batches))
                 return joined.to(real.images.dtype).split([len(images) for images in batches])
             judge = self.discriminator.told(real)
             return [judge(images).to(real.images.dtype) for images in batches]

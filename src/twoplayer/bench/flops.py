@@ -26,7 +26,7 @@ def layer_flops(network: nn.Module, inputs: Tensor, given: Mapping[str, Tensor])
         transposed = isinstance(layer, nn.ConvTranspose2d)
         moved = seen[0] if transposed else made
         products = moved.numel() * weight.numel() // weight.shape[0]
-        found.append(2 * products // len(inputs))
+        found.append(2 * products // max(len(inputs), len(made)))  # a reference batch may go along
 
     kinds = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, WeightNormLinear)
     handles = [each.register_forward_hook(count) for each in network.modules() if isinstance(each, kinds)]

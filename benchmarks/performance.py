@@ -35,8 +35,8 @@ CURVES = """## The same training
 
 ![Losses of the fast and the plain step](images/performance/curves.png)
 
-200 steps of `mnist-wgan-gp` from the same weights on the same images, `fast=true` and `fast=false`. The two draw dropout
-in another order, so that the games drift apart as two runs with other dropout do.
+200 steps of `mnist-wgan-gp` from the same weights on the same images, `fast=true` and `fast=false`. The two draw
+dropout in another order, so that the games drift apart as two runs with other dropout do.
 """
 
 Results = dict[str, dict[str, Any]]

@@ -91,9 +91,7 @@ def page(out: Path, curves: list[Path]) -> None:
     cost_plot(results)
     if curves:
         curve_plot(*curves)
-        parts.append(
-            "## The same training\n\n![Losses of the fast and the plain step](images/performance/curves.png)\n"
-        )
+        parts.append(CURVES)
     PAGE.write_text("\n".join(parts).rstrip() + "\n")
 
 

@@ -10,8 +10,8 @@ PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/pip install --quiet -c constraints
 
 help:
 	@echo "make demo     install and train on real digits; takes a few minutes the first time, under one after that"
-	@echo "make test     install what the tests need and run them"
-	@echo "make check    format, lint, types, import order, tests"
+	@echo "make test     install what the tests need and run all but the slow ones"
+	@echo "make check    format, lint, types, import order, all tests"
 	@echo "make format   put the code into shape"
 	@echo "make dist     build the wheel into dist/"
 	@echo "make clean    remove the environment and what was built"
@@ -36,9 +36,10 @@ $(BIN)/.dev: pyproject.toml constraints.txt $(BIN)/.run
 	@touch $@
 
 test: $(BIN)/.dev
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto -m "not gpu and not slow"
 
-check: lint types imports test
+check: lint types imports
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
 
 format: $(BIN)/.dev
 	$(BIN)/ruff format .

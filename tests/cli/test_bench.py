@@ -24,6 +24,7 @@ def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
+@pytest.mark.slow
 def test_step(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["bench", "step", "--recipe", "digits", "--rounds", "1", "--json", "batch_size=16"]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -36,6 +37,7 @@ def test_step(capsys: pytest.CaptureFixture[str]) -> None:
     assert found["gradient_errors"]["twoplayer"] < 1e-2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["sample", "data"])
 def test_rates(what: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["bench", what, "--recipe", "digits-cgan", "--rounds", "1"]) == 0

@@ -184,6 +184,7 @@ def test_divergence_ends_with_exit_code_3(capsys: pytest.CaptureFixture[str], tm
     assert Path("run/report.html").is_file()
 
 
+@pytest.mark.slow
 def test_every_exit_code_of_a_process(cli: Cli) -> None:
     assert cli("recipes").returncode == 0
     refused = cli("train", "digts")
@@ -248,6 +249,7 @@ def test_progress_in_a_terminal_of_80_columns(monkeypatch: pytest.MonkeyPatch) -
     assert max(map(len, re.split(r"[\r\n]+", drawn))) <= 80
 
 
+@pytest.mark.slow
 def test_a_reader_of_the_progress_that_goes_away_does_not_end_the_training() -> None:
     words = " ".join(f"'{word}'" for word in (*TINY, "steps=30"))
     command = f"{sys.executable} -m twoplayer train {words} --device cpu --out run 2>&1 >/dev/null | head -n 1"

@@ -118,11 +118,11 @@ def wholes(tmp_path_factory: pytest.TempPathFactory, pictures: str) -> dict[str,
 @pytest.mark.parametrize(
     ("play", "step", "number"),
     [
-        ("simultaneous", 6, signal.SIGINT),  # the end of an epoch
+        pytest.param("simultaneous", 6, signal.SIGINT, marks=pytest.mark.slow),  # the end of an epoch
         ("simultaneous", 8, signal.SIGTERM),  # its middle, between two lines of the log
-        ("simultaneous", 3, signal.SIGKILL),  # before the first checkpoint
-        ("simultaneous", 8, signal.SIGKILL),
-        ("alternating", 7, signal.SIGTERM),
+        pytest.param("simultaneous", 3, signal.SIGKILL, marks=pytest.mark.slow),  # before the first checkpoint
+        pytest.param("simultaneous", 8, signal.SIGKILL, marks=pytest.mark.slow),
+        pytest.param("alternating", 7, signal.SIGTERM, marks=pytest.mark.slow),
     ],
 )
 def test_an_interrupted_run_goes_on_bit_for_bit(
@@ -268,6 +268,7 @@ def test_data_may_move(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pictures
     assert tp.load("../run").metrics[-1]["step"] == 3
 
 
+@pytest.mark.slow
 def test_a_signal_with_nobody_reading_stderr_still_saves(tmp_path: Path) -> None:
     out = tmp_path / "run"
     words = ["digits", *TINY, "steps=100000", "checkpoint_every=90000", "sample_every=90000", "log_every=1"]

@@ -181,6 +181,7 @@ def test_a_limit_leaves_so_many_images_to_train_on(tmp_path: Path) -> None:
     assert figures["sliced-wasserstein"]["split"] == "test", "the test split keeps all its images"
 
 
+@pytest.mark.slow
 def test_gan_train_needs_labels_and_a_test_split(tiny_run: tp.Run, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="GAN-train"):
         tiny_run.evaluate(n=40, seeds=1, extractor="random-cnn", gan_train=True)

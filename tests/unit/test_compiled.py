@@ -82,6 +82,7 @@ def test_every_gradient_of_a_program_is_that_of_the_move(name: str) -> None:
     assert None not in programs.found.values()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not has_compiler(), reason="needs a C++ compiler")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the compiler's own
 def test_compiled_kernels_find_the_same_gradients(caplog: pytest.LogCaptureFixture) -> None:

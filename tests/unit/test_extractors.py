@@ -47,6 +47,7 @@ def test_auto_is_a_classifier_where_there_are_labels_and_never_inception(digits:
         choose("inceptoin", train)
 
 
+@pytest.mark.slow
 def test_the_classifier_reaches_its_mark_on_digits(digits: tuple[ImageData, ImageData]) -> None:
     train, test = digits
     made = fitted(choose("auto", train), train, test)

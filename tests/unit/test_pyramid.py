@@ -130,6 +130,7 @@ def test_a_pyramid_has_no_single_d(trained: tp.Run) -> None:
     assert {"sliced-wasserstein", "fid_random-cnn"} <= set(figures)
 
 
+@pytest.mark.slow
 def test_levels_side_by_side_are_the_levels_in_turn(trained: tp.Run, tmp_path: Path) -> None:
     words = (*TINY, "level_processes=2")
     side = tp.train("digits-lapgan", *words, out=tmp_path / "side", device="cpu", quiet=True)
@@ -137,6 +138,7 @@ def test_levels_side_by_side_are_the_levels_in_turn(trained: tp.Run, tmp_path: P
     assert torch.equal(side.generator(z, labels=torch.arange(3)), trained.generator(z, labels=torch.arange(3)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])
 def test_levels_can_be_made_longer(processes: int, trained: tp.Run, tmp_path: Path) -> None:
     shutil.copytree(trained.path, tmp_path / "run")
@@ -158,6 +160,7 @@ def test_a_refused_change_leaves_the_run_as_it_is(trained: tp.Run, tmp_path: Pat
         assert (tmp_path / "run" / "config.yaml").read_text() == before
 
 
+@pytest.mark.slow
 def test_a_signal_saves_every_level_under_way_and_both_go_on(tmp_path: Path) -> None:
     words = [*TINY, "steps=4000", "levels.0.steps=4000", "level_processes=2", "--out", "run", "--device", "cpu"]
     process = subprocess.Popen(

@@ -19,13 +19,14 @@ from sklearn.svm import SVC
 
 import twoplayer as tp
 from twoplayer.data.digits import DigitsSource
+from twoplayer.data.form import Form
 
 SAMPLES = 1000
 
 
 def classifier() -> SVC:
     """An RBF support vector classifier on pixels in [0, 1], fitted on the train split and then on everything."""
-    parts = {split: DigitsSource().load(split, None, None) for split in ("train", "test", "all")}
+    parts = {split: DigitsSource().load(split, Form()) for split in ("train", "test", "all")}
     flat = {split: data.images.flatten(1).numpy() / 255.0 for split, data in parts.items()}
     labels = {split: data.labels.numpy() for split, data in parts.items() if data.labels is not None}
     held_out = SVC(C=10.0).fit(flat["train"], labels["train"]).score(flat["test"], labels["test"])

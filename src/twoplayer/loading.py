@@ -2,20 +2,45 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
-from twoplayer.core.rng import Stream
+from twoplayer.core.console import say
+from twoplayer.data.form import Form
 from twoplayer.data.images import ImageData
-from twoplayer.data.source import open_source
+from twoplayer.data.prepared import Told
+from twoplayer.data.source import Wanted, open_source
 from twoplayer.recipes.schema import DataOptions
+
+SECONDS_BEFORE_WORDS = 2.0
+SECONDS_BETWEEN_WORDS = 2.0
 
 
 def load_data(options: DataOptions) -> ImageData:
     """The images that a recipe's `data` section means. Raises UserError."""
-    data = open_source(options.source).load(options.split, options.image_size, options.channels)
-    if options.limit is not None:
-        data = data.chosen(Stream(0).child("limit").permutation(len(data))[: options.limit])
+    data = open_source(options.source).images(wanted(options))
     return data.halved(options.halvings)
+
+
+def wanted(options: DataOptions) -> Wanted:
+    """What a recipe's `data` section wants of its source."""
+    form = Form(options.image_size, options.channels, options.crop)
+    return Wanted(options.split, form, options.classes, options.limit, options.bad_images, options.cache, decoding())
+
+
+def decoding() -> Told:
+    """Shows on stderr how far decoding is, where it takes longer than a moment."""
+    begun, last = time.monotonic(), 0.0
+
+    def told(done: int, n: int) -> None:
+        nonlocal last
+        now = time.monotonic() - begun
+        if now < SECONDS_BEFORE_WORDS or (now - last < SECONDS_BETWEEN_WORDS and done < n):
+            return
+        last, left = now, now / max(done, 1) * (n - done)
+        say(f"decoding pictures {done:,}/{n:,}  {done / now:,.0f}/s  {left:.0f} s left")
+
+    return told
 
 
 def whole_splits(options: DataOptions) -> tuple[ImageData, ImageData]:

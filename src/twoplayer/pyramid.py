@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from twoplayer.core.console import say
 from twoplayer.core.errors import Diverged, TrainingStopped, UserError
 from twoplayer.core.rng import Stream
 from twoplayer.core.stop import StopRequest
@@ -37,7 +38,7 @@ from twoplayer.runs.report import write_report
 from twoplayer.runs.sampling import in_turn, sample
 from twoplayer.runs.snapshot import SnapshotInfo, read_snapshot, write_snapshot
 from twoplayer.session import run_session
-from twoplayer.training.progress import SECONDS_BETWEEN_LINES, describe, say
+from twoplayer.training.progress import SECONDS_BETWEEN_LINES, describe
 
 SECONDS_BETWEEN_LOOKS = 0.2
 

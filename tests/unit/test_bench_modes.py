@@ -21,6 +21,7 @@ from twoplayer.core.errors import UserError
 from twoplayer.core.observed import Observed
 from twoplayer.core.rng import Stream
 from twoplayer.data.digits import DigitsSource
+from twoplayer.data.form import Form
 from twoplayer.data.images import ImageData
 from twoplayer.data.source import Source, Split, open_source
 from twoplayer.data.stacked_mnist import joined_class, stacked
@@ -228,7 +229,7 @@ def test_triples_have_the_label_of_their_digits() -> None:
 
 
 def test_stacked_mnist_is_a_source(mnist_folder: Any) -> None:
-    data = open_source("stacked-mnist").load("test", None, None)
+    data = open_source("stacked-mnist").load("test", Form())
     assert (len(data), data.shape, len(data.class_names)) == (26_000, (3, 28, 28), 1000)
     shares = torch.bincount(data.labels, minlength=1000) / len(data)
     assert shares.max() < 3e-3
@@ -243,14 +244,14 @@ class StackedDigits(Source):
         assert text
 
     def load(self, split: Split, image_size: int | None, channels: int | None) -> ImageData:
-        return stacked(DigitsSource().load(split, image_size, None), 2000, Stream(0).child(split))
+        return stacked(DigitsSource().load(split, Form(image_size, None)), 2000, Stream(0).child(split))
 
 
 class ByHeart:
     """Names every digit rightly, because it knows them all."""
 
     def __init__(self) -> None:
-        digits = DigitsSource().load("all", None, None)
+        digits = DigitsSource().load("all", Form())
         assert digits.labels is not None
         named = zip(digits.images, digits.labels.tolist(), strict=True)
         self.labels = {image.numpy().tobytes(): label for image, label in named}
@@ -279,13 +280,13 @@ def test_a_stack_is_named_channel_by_channel() -> None:
     assert floor["modes"] > 950
     assert floor["kl"] == pytest.approx(999 / 8000, rel=0.2), "(K - 1) / 2N"
     latents = NormalLatents(dim=1)
-    real = stacked(DigitsSource().load("test", None, None), 20_000, Stream(1))
+    real = stacked(DigitsSource().load("test", Form()), 20_000, Stream(1))
     found = data.judge(Repeats(real.images), latents, Stream(0))
     assert found["modes"] == pytest.approx(floor["modes"], rel=0.03)
     assert found["kl"] == pytest.approx(999 / 8000 + 999 / 40_000, rel=0.2), "4,000 of 20,000 of all triples"
     assert real.labels is not None
     one = data.judge(Repeats(real.images[:1]), latents, Stream(0))
-    test = DigitsSource().load("test", None, None).labels
+    test = DigitsSource().load("test", Form()).labels
     assert test is not None
     shares = torch.bincount(test).double() / len(test)
     label = int(real.labels[0])

@@ -16,11 +16,13 @@ from twoplayer.cli.data import general_command
 from twoplayer.core.errors import UserError
 from twoplayer.core.rng import Stream
 from twoplayer.data.batches import Batches
-from twoplayer.data.folder import _header
+from twoplayer.data.form import Form
 from twoplayer.data.hub import load_from_hub
 from twoplayer.data.images import ImageData
 from twoplayer.data.inspect import describe, problems
+from twoplayer.data.pictures import header
 from twoplayer.data.source import open_source
+from twoplayer.data.survey import survey_of_images
 
 CPU = torch.device("cpu")
 
@@ -46,17 +48,17 @@ def idx_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_digits_are_the_digits_of_scikit_learn() -> None:
     from sklearn.datasets import load_digits
 
-    data = open_source("digits").load("all", None, None)
+    data = open_source("digits").load("all", Form())
     assert data.images.shape == (1797, 1, 8, 8)
     assert data.labels is not None
     assert data.labels.tolist() == load_digits().target.tolist()
     assert np.abs(data.images[:, 0].numpy() / 255 * 16 - load_digits().images).max() < 0.04
-    train, test = (open_source("digits").load(split, None, None) for split in ("train", "test"))
+    train, test = (open_source("digits").load(split, Form()) for split in ("train", "test"))
     assert torch.equal(torch.cat([train.images, test.images]), data.images)
 
 
 def test_idx_files_gzipped_or_not(idx_root: Path) -> None:
-    train, test, both = (open_source("mnist").load(split, None, None) for split in ("train", "test", "all"))
+    train, test, both = (open_source("mnist").load(split, Form()) for split in ("train", "test", "all"))
     assert train.images.flatten().tolist() == list(range(54))
     assert len(test) == 4
     assert len(both) == 10
@@ -76,11 +78,11 @@ def test_damaged_idx_files_are_named(idx_root: Path, damage: str) -> None:
     else:
         write_idx(idx_root / "train-labels-idx1-ubyte.gz", np.arange(5))
     with pytest.raises(UserError, match="images-idx3" if damage != "labels" else "labels"):
-        open_source("mnist").load("train", None, None)
+        open_source("mnist").load("train", Form())
 
 
 def test_real_mnist(mnist_folder: Path) -> None:
-    data = open_source("mnist").load("train", None, None)
+    data = open_source("mnist").load("train", Form())
     assert data.images.shape == (60_000, 1, 28, 28)
     assert data.labels is not None
     assert data.labels[:5].tolist() == [5, 0, 4, 1, 9]
@@ -96,7 +98,7 @@ def test_without_files_or_network_the_error_says_what_to_do(monkeypatch: pytest.
 
     monkeypatch.setattr(datasets, "load_dataset", offline)
     with pytest.raises(UserError, match=r"TWOPLAYER_DATA is not set.*ConnectionError.*set TWOPLAYER_DATA"):
-        open_source("mnist").load("train", None, None)
+        open_source("mnist").load("train", Form())
 
 
 def test_hub_loading_on_local_parquet(tmp_path: Path) -> None:
@@ -122,7 +124,7 @@ def test_npz_layouts(tmp_path: Path, layout: str) -> None:
     images = random_images(5, (3, 6, 6) if layout != "NHW" else (1, 6, 6))
     stored = {"NHW": images[:, 0], "NHWC": images.permute(0, 2, 3, 1), "NCHW": images}[layout]
     np.savez(tmp_path / "set.npz", images=stored.numpy(), labels=np.arange(5) % 2)
-    data = open_source(str(tmp_path / "set.npz")).load("train", None, None)
+    data = open_source(str(tmp_path / "set.npz")).load("train", Form())
     assert torch.equal(data.images, images)
     assert data.class_names == ("0", "1")
 
@@ -144,14 +146,14 @@ def test_npz_layouts(tmp_path: Path, layout: str) -> None:
 def test_bad_npz(tmp_path: Path, arrays: dict[str, np.ndarray], message: str) -> None:
     np.savez(tmp_path / "bad.npz", **arrays)
     with pytest.raises(UserError, match=message):
-        open_source(str(tmp_path / "bad.npz")).load("train", None, None)
+        open_source(str(tmp_path / "bad.npz")).load("train", Form())
 
 
 def test_files_that_are_no_npz(tmp_path: Path) -> None:
     np.save(tmp_path / "plain.npy", np.zeros(3))
     (tmp_path / "plain.npy").rename(tmp_path / "plain.npz")
     with pytest.raises(UserError, match="not a readable"):
-        open_source(str(tmp_path / "plain.npz")).load("train", None, None)
+        open_source(str(tmp_path / "plain.npz")).load("train", Form())
 
 
 def save_pictures(folder: Path, names: list[str], mode: str = "RGB", size: tuple[int, int] = (10, 10)) -> None:
@@ -165,7 +167,7 @@ def save_pictures(folder: Path, names: list[str], mode: str = "RGB", size: tuple
 def test_folder_with_class_subfolders(tmp_path: Path) -> None:
     save_pictures(tmp_path, ["cat/a.png", "dog/b.png", "dog/deep/c.png"])
     (tmp_path / "cat" / "notes.txt").write_text("not a picture")
-    data = open_source(f"folder:{tmp_path}").load("train", None, None)
+    data = open_source(f"folder:{tmp_path}").load("train", Form())
     assert data.images.shape == (3, 3, 10, 10)
     assert data.class_names == ("cat", "dog")
     assert data.labels is not None
@@ -175,17 +177,17 @@ def test_folder_with_class_subfolders(tmp_path: Path) -> None:
 
 def test_flat_gray_folder_as_bare_path(tmp_path: Path) -> None:
     save_pictures(tmp_path, ["a.png", "b.png"], mode="L")
-    data = open_source(str(tmp_path)).load("train", None, None)
+    data = open_source(str(tmp_path)).load("train", Form())
     assert data.shape == (1, 10, 10)
     assert data.labels is None
-    assert open_source(str(tmp_path)).load("train", None, 3).shape == (3, 10, 10)
+    assert open_source(str(tmp_path)).load("train", Form(None, 3)).shape == (3, 10, 10)
 
 
 def test_pictures_are_cropped_to_the_central_square_and_resized(tmp_path: Path) -> None:
     wide = Image.new("L", (30, 10), 0)
     wide.paste(255, (10, 0, 20, 10))
     wide.save(tmp_path / "wide.png")
-    data = open_source(str(tmp_path)).load("train", 5, None)
+    data = open_source(str(tmp_path)).load("train", Form(5, None))
     assert data.images.shape == (1, 1, 5, 5)
     assert data.images[..., 1:-1].min() == 255, "only the white centre is left"
     assert data.images.min() > 200, "Pillow's filter reads a little over the edge of the crop"
@@ -197,7 +199,7 @@ def test_modes_become_gray_or_rgb(tmp_path: Path) -> None:
     Image.new("RGBA", (4, 4), (0, 0, 0, 0)).save(tmp_path / "b-transparent.png")
     Image.new("CMYK", (4, 4), (0, 255, 255, 0)).save(tmp_path / "c.jpg", quality=100)
     Image.new("P", (4, 4)).save(tmp_path / "d.png")
-    data = open_source(str(tmp_path)).load("train", None, 3)
+    data = open_source(str(tmp_path)).load("train", Form(None, 3))
     assert data.images[0].unique().tolist() == [0, 1, 100, 255], "16 bits are divided by 257"
     assert data.images[1].unique().tolist() == [255], "transparency lies over white"
     assert data.images[2, 0].min() > 240
@@ -213,28 +215,28 @@ def test_a_picture_turned_by_its_camera_is_turned_upright(tmp_path: Path) -> Non
     on_its_side = Image.Exif()
     on_its_side[0x0112] = 6
     Image.new("L", (9, 5)).save(tmp_path.parent / "lying.png", exif=on_its_side)
-    assert _header(tmp_path.parent / "lying.png")[1] == (5, 9)
-    data = open_source(str(tmp_path)).load("train", None, None)
+    assert header((tmp_path.parent / "lying.png").read_bytes(), "lying").size == (5, 9)
+    data = open_source(str(tmp_path)).load("train", Form())
     assert data.images[0, 0, :4].max() == 0
     assert data.images[0, 0, 4:].min() == 255
 
 
 def test_bad_folders(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="has no pictures"):
-        open_source(str(tmp_path)).load("train", None, None)
+        open_source(str(tmp_path)).load("train", Form())
     with pytest.raises(UserError, match="no such folder"):
-        open_source("folder:missing").load("train", None, None)
+        open_source("folder:missing").load("train", Form())
     save_pictures(tmp_path, ["a.png"], size=(4, 4))
     save_pictures(tmp_path, ["b.png"], size=(5, 5))
     with pytest.raises(UserError, match="image_size=64"):
-        open_source(str(tmp_path)).load("train", None, None)
+        open_source(str(tmp_path)).load("train", Form())
     survey = open_source(str(tmp_path)).survey()
-    assert survey.image_size == 4
-    assert survey.problems == ("pictures differ in size, from 4x4 to 5x5 pixels",)
+    assert survey.form == Form(4, 3)
+    assert describe(survey, "x")["sizes"] == "2 different ones, 4 x 4 to 5 x 5 pixels, most often 4 x 4 (1)"
     (tmp_path / "c.jpg").write_text("text")
-    assert "c.jpg cannot be read" in open_source(str(tmp_path)).survey().problems[0]
+    assert "c.jpg cannot be read" in open_source(str(tmp_path)).survey().broken[0]
     with pytest.raises(UserError, match=r"c\.jpg cannot be read"):
-        open_source(str(tmp_path)).load("train", 4, 3)
+        open_source(str(tmp_path)).load("train", Form(4, 3))
 
 
 def test_unknown_sources() -> None:
@@ -255,29 +257,29 @@ def test_a_name_wins_over_a_folder_of_that_name(tmp_path: Path) -> None:
 
 def test_hidden_files_and_folders_are_left_out(tmp_path: Path) -> None:
     save_pictures(tmp_path, ["cat/a.png", "dog/b.png", ".trash/c.png", "dog/.d.png"])
-    assert open_source(str(tmp_path)).load("train", None, None).class_names == ("cat", "dog")
+    assert open_source(str(tmp_path)).load("train", Form()).class_names == ("cat", "dog")
 
 
 def test_what_is_no_picture_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_pictures(tmp_path, ["bomb.png"], size=(100, 100))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(UserError, match=r"bomb\.png cannot be read"):
-        open_source(str(tmp_path)).load("train", None, None)
+        open_source(str(tmp_path)).load("train", Form())
     monkeypatch.undo()
     Image.new("F", (100, 100)).save(tmp_path / "bomb.tif")
     with pytest.raises(UserError, match="32-bit"):
-        open_source(str(tmp_path)).load("train", None, 1)
+        open_source(str(tmp_path)).load("train", Form(None, 1))
 
 
 def test_resizing_and_channels() -> None:
     data = ImageData(torch.full((2, 1, 8, 8), 100, dtype=torch.uint8), "flat")
-    assert data.resized(16, 3).images.unique().tolist() == [100]
-    assert data.resized(16, 3).shape == (3, 16, 16)
+    assert data.resized(Form(16, 3)).images.unique().tolist() == [100]
+    assert data.resized(Form(16, 3)).shape == (3, 16, 16)
     colors = ImageData(torch.tensor([255, 0, 0], dtype=torch.uint8).view(1, 3, 1, 1), "red")
-    assert colors.resized(None, 1).images.flatten().tolist() == [76]
+    assert colors.resized(Form(None, 1)).images.flatten().tolist() == [76]
     wide = torch.zeros(1, 1, 4, 8, dtype=torch.uint8)
     wide[..., 2:6] = 200
-    assert ImageData(wide, "wide").resized(2, None).images.unique().tolist() == [200], "the central square"
+    assert ImageData(wide, "wide").resized(Form(2, None)).images.unique().tolist() == [200], "the central square"
 
 
 def test_the_fingerprint_knows_pixels_shape_and_labels() -> None:
@@ -320,12 +322,13 @@ def test_inspection_finds_what_is_wrong() -> None:
     images[1] = images[0]
     images[2] = 7
     data = ImageData(images, "odd", labels=torch.tensor([0] * 18 + [1] * 2), class_names=("many", "few"))
-    found = "\n".join(problems(data))
+    survey = survey_of_images(data)
+    found = "\n".join(problems(survey))
     assert "only 20 images" in found
     assert "1 images are exact copies" in found
-    assert "1 images have one color" in found
+    assert "1 of those looked at have one color only" in found
     assert "uneven" in found
-    assert describe(data)["classes"] == "many (18), few (2)"
-    assert general_command("odd", data, None) == "twoplayer train mnist-wgan-gp --data odd batch_size=20"
-    digits = open_source("digits").load("all", None, None)
-    assert problems(digits) == []
+    assert describe(survey, "odd")["classes"] == "many (18), few (2)"
+    assert general_command("odd", survey) == "twoplayer train mnist-wgan-gp --data odd batch_size=20"
+    digits = open_source("digits").load("all", Form())
+    assert problems(survey_of_images(digits)) == []

@@ -18,6 +18,7 @@ from twoplayer.core.cache import cache_folder
 from twoplayer.core.errors import UserError
 from twoplayer.core.extractor import Images
 from twoplayer.core.rng import Stream
+from twoplayer.data.form import Form
 from twoplayer.data.images import ImageData
 from twoplayer.data.source import open_source
 from twoplayer.evaluation.extraction import choose, fitted, observe_real, remembered, weights_hash
@@ -35,7 +36,7 @@ def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def digits() -> tuple[ImageData, ImageData]:
     source = open_source("digits")
-    return source.load("train", None, None), source.load("test", None, None)
+    return source.load("train", Form()), source.load("test", Form())
 
 
 def test_auto_is_a_classifier_where_there_are_labels_and_never_inception(digits: tuple[ImageData, ImageData]) -> None:

@@ -17,8 +17,9 @@ from PIL import Image
 
 from tests.conftest import random_images
 from twoplayer.core.errors import UserError
-from twoplayer.data import parquet
+from twoplayer.data import prepared
 from twoplayer.data.cifar10 import CLASS_NAMES
+from twoplayer.data.form import Form
 from twoplayer.data.hub import load_from_hub
 from twoplayer.data.images import ImageData
 from twoplayer.data.source import open_source
@@ -46,7 +47,7 @@ def write(path: Path, **columns: Any) -> str:
 
 
 def load(text: str, image_size: int | None = None, channels: int | None = None) -> ImageData:
-    return open_source(text).load("train", image_size, channels)
+    return open_source(text).load("train", Form(image_size, channels))
 
 
 @pytest.fixture
@@ -76,7 +77,7 @@ def test_pixels_and_labels_come_back(file: Path, layout: str, name: str) -> None
 
 
 def test_many_rows_in_several_groups_keep_their_order(file: Path) -> None:
-    images = random_images(2 * parquet.ROWS_PER_TASK + 3, (1, 3, 3))
+    images = random_images(2 * prepared.CHUNK + 3, (1, 3, 3))
     table = pa.table({"image": struct_of(images), "label": pa.array(range(len(images)), pa.uint16())})
     pq.write_table(table, file, row_group_size=100)
     data = load(str(file))
@@ -137,16 +138,10 @@ def test_the_same_pictures_as_a_folder_give_the_same_pixels(file: Path, tmp_path
         (folder / f"{index}.{'jpg' if index == 0 else 'png'}").write_bytes(content)
     text = write(file, image=contents)
     for channels in (None, 1, 3):
-        expected = open_source(str(folder)).load("train", 4, channels)
+        expected = open_source(str(folder)).load("train", Form(4, channels))
         assert torch.equal(load(text, 4, channels).images, expected.images)
-    assert open_source(text).survey() == open_source(str(folder)).survey()
-
-
-def test_threads_change_nothing(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = write(file, image=struct_of(random_images(600, (1, 4, 4))))
-    alone = load(text)
-    monkeypatch.setattr(parquet, "SMALL_PICTURE_BYTES", 0)
-    assert torch.equal(load(text).images, alone.images)
+    ours, theirs = open_source(text).survey(), open_source(str(folder)).survey()
+    assert (ours.sizes, ours.modes, ours.form) == (theirs.sizes, theirs.modes, theirs.form)
 
 
 def test_pictures_of_different_sizes_need_one_to_use(file: Path) -> None:
@@ -154,8 +149,8 @@ def test_pictures_of_different_sizes_need_one_to_use(file: Path) -> None:
     refused(text, "pictures differ in size.*data.image_size=64")
     assert load(text, 4).shape == (1, 4, 4)
     survey = open_source(text).survey()
-    assert survey.image_size == 4
-    assert survey.problems == ("pictures differ in size, from 4x4 to 7x5 pixels",)
+    assert survey.form == Form(4, 1)
+    assert survey.sizes == {(4, 4): 1, (7, 5): 1}
 
 
 @pytest.mark.parametrize(
@@ -186,7 +181,6 @@ def test_damaged_files_are_named(file: Path) -> None:
     for damaged in (b"", b"text", whole[: len(whole) // 2], whole[:40] + bytes(len(whole) - 80) + whole[-40:]):
         file.write_bytes(damaged)
         refused(str(file), r"set\.parquet cannot be read as a Parquet file .*copy it again")
-    assert "cannot be read" in open_source(str(file)).survey().problems[0]
 
 
 @pytest.fixture
@@ -200,20 +194,20 @@ def cifar10_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_cifar10_has_two_parts(cifar10_folder: Path) -> None:
-    train, test, both = (open_source("cifar10").load(split, None, None) for split in ("train", "test", "all"))
+    train, test, both = (open_source("cifar10").load(split, Form()) for split in ("train", "test", "all"))
     assert torch.equal(train.images, COLORS)
     assert torch.equal(both.images, torch.cat([train.images, test.images]))
     assert both.labels is not None
     assert both.labels.tolist() == [*LABELS, 9, 8]
     assert both.class_names == CLASS_NAMES
-    assert open_source("cifar10").load("test", 16, 1).images.shape == (2, 1, 16, 16)
+    assert open_source("cifar10").load("test", Form(16, 1)).images.shape == (2, 1, 16, 16)
 
 
 def test_a_cifar10_folder_has_to_be_whole(cifar10_folder: Path) -> None:
     (cifar10_folder / "test.parquet").unlink()
     assert len(load("cifar10")) == 5
     with pytest.raises(UserError, match=r"cifar10 lacks test\.parquet; put it there or unset TWOPLAYER_DATA"):
-        open_source("cifar10").load("all", None, None)
+        open_source("cifar10").load("all", Form())
     for columns in ({"img": struct_of(COLORS)}, {"img": struct_of(COLORS), "label": [0, 1, 2, 3, 10]}):
         write(cifar10_folder / "train.parquet", **columns)
         refused("cifar10", "'label' with class ids from 0 to 9")
@@ -256,7 +250,7 @@ def test_real_cifar10() -> None:
     folder = Path(os.environ.get("TWOPLAYER_DATA", "missing")) / "cifar10"
     if not folder.is_dir():
         pytest.skip("needs TWOPLAYER_DATA with cifar10/")
-    data = open_source("cifar10").load("test", None, None)
+    data = open_source("cifar10").load("test", Form())
     assert data.images.shape == (10_000, 3, 32, 32)
     assert data.labels is not None
     assert data.labels.bincount().tolist() == [1000] * 10

@@ -22,6 +22,7 @@ from twoplayer.core.batch import BatchSupply
 from twoplayer.core.protocols import ImageShape, Latents
 from twoplayer.core.rng import Stream
 from twoplayer.data.batches import Batches
+from twoplayer.data.form import Form
 from twoplayer.data.idx import MnistSource
 from twoplayer.data.images import ImageData
 from twoplayer.data.source import Source
@@ -61,18 +62,18 @@ class StackedMnist(KnownModes):
     @cached_property
     def train(self) -> ImageData:
         """What the players learn from."""
-        return self.images.load("train", None, None)
+        return self.images.load("train", Form())
 
     @cached_property
     def classifier(self) -> Fitted:
         """Names single digits; fitted once and kept (see `evaluation/extraction.py`)."""
-        train, test = (self.digits.load(split, None, None) for split in ("train", "test"))
+        train, test = (self.digits.load(split, Form()) for split in ("train", "test"))
         return fitted(choose(AUTO, train), train, test)
 
     @cached_property
     def digits_named(self) -> Tensor:
         """The classifier's probabilities for every test digit: [M, K]."""
-        return self.probabilities(self.digits.load("test", None, None).images)
+        return self.probabilities(self.digits.load("test", Form()).images)
 
     def probabilities(self, digits: Tensor) -> Tensor:
         """Of the classes of uint8 [M, 1, H, W]: [M, K]."""

@@ -239,7 +239,8 @@ def step_table(found: dict[str, Any]) -> Table:
 def results(played: list[Game], seeds: int, device: torch.device) -> list[dict[str, Any]]:
     """Play everything; what was found on each data set, in the order of the games."""
     from twoplayer.bench.modes import measure, summed_up
-    from twoplayer.training.progress import progress, say
+    from twoplayer.core.console import say
+    from twoplayer.training.progress import progress
 
     done = 0
 

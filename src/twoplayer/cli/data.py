@@ -3,44 +3,47 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
-    from twoplayer.data.images import ImageData
+    from twoplayer.data.survey import Survey
     from twoplayer.recipes.schema import Recipe
 
 GENERAL_RECIPE = "mnist-wgan-gp"
-LARGEST_SIZE = 64
-"""Pixels a side beyond which training on two processor cores takes days."""
 
 
 def data(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="digits, mnist, folder:PATH, FILE.npz, ...")],
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="digits, mnist, folder:PATH, FILE.zip, shards-{000..009}.tar, ...")
+    ],
+    sheet: Annotated[
+        Path | None, typer.Option(help="Where to draw some of the pictures (default: NAME-pictures.png here).")
+    ] = None,
 ) -> None:
-    """Say what a data source is, what would be used of it, and what is wrong with it."""
+    """Say what a data source holds, what would be used of it, and what is wrong with it; nothing is prepared."""
+    import torch
+
     from twoplayer.core.errors import UserError
     from twoplayer.data.inspect import describe, problems
-    from twoplayer.data.source import open_source
+    from twoplayer.data.source import open_source, title_of
+    from twoplayer.runs.grid import save_png, tile
 
-    recipe = recipe_for(source)
     opened = open_source(source)
     survey = opened.survey()
-    for problem in survey.problems:
-        typer.echo(f"warning  {problem}")
-    try:
-        loaded = opened.load(recipe.data.split if recipe else "train", survey.image_size, None)
-    except UserError:
-        if not survey.problems:
-            raise
-        raise UserError(f"{source} cannot be used before that is mended") from None
-    for label, text in describe(loaded).items():
+    for label, text in describe(survey, opened.text).items():
         typer.echo(f"{label:8} {text}")
-    for problem in problems(loaded):
+    for problem in problems(survey):
         typer.echo(f"warning  {problem}")
-    command = f"twoplayer train {recipe.name}" if recipe else general_command(source, loaded, survey.image_size)
-    typer.echo(f"train    {command}")
+    if not survey.n:
+        raise UserError(f"{source} cannot be used before that is mended")
+    place = sheet or Path(f"{title_of(opened.text)}-pictures.png")
+    save_png(tile(torch.from_numpy(survey.sheet)), place)
+    typer.echo(f"sheet    {place}")
+    recipe = recipe_for(source)
+    typer.echo(f"train    twoplayer train {recipe.name}" if recipe else f"train    {general_command(source, survey)}")
 
 
 def recipe_for(source: str) -> Recipe | None:
@@ -53,15 +56,18 @@ def recipe_for(source: str) -> Recipe | None:
     return next((recipe for recipe in known if recipe.name == GENERAL_RECIPE), known[0] if known else None)
 
 
-def general_command(source: str, loaded: ImageData, image_size: int | None) -> str:
+def general_command(source: str, survey: Survey) -> str:
     """A command that trains on any data: the general recipe with what the data needs."""
+    from twoplayer.data.inspect import may_be_skipped
     from twoplayer.recipes.load import load_recipe
 
     words = ["twoplayer", "train", GENERAL_RECIPE, "--data", source]
-    if image_size is None and max(loaded.shape[1:]) > LARGEST_SIZE:
-        image_size = LARGEST_SIZE
-    if image_size is not None:
-        words.append(f"data.image_size={image_size}")
-    if len(loaded) < load_recipe(GENERAL_RECIPE).batch_size:
-        words.append(f"batch_size={len(loaded)}")
+    if survey.form.image_size is not None:
+        words.append(f"data.image_size={survey.form.image_size}")
+    if len(survey.modes) > 1 and survey.form.channels is not None:
+        words.append(f"data.channels={survey.form.channels}")
+    if may_be_skipped(survey):
+        words.append("data.bad_images=skip")
+    if survey.n < load_recipe(GENERAL_RECIPE).batch_size:
+        words.append(f"batch_size={survey.n}")
     return shlex.join(words)

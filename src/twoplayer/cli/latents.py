@@ -139,7 +139,8 @@ def recover(
 
     import twoplayer as tp
     from twoplayer.core.errors import UserError
-    from twoplayer.data.folder import read_picture
+    from twoplayer.data.form import Form
+    from twoplayer.data.pictures import read_picture
     from twoplayer.runs.grid import save_png, tile
 
     _require_ending(out, ".png")
@@ -152,7 +153,7 @@ def recover(
     channels, height, width = trained.info.image_shape
     if not picture.is_file():
         raise UserError(f"{picture}: no such file")
-    target = torch.tensor(read_picture(picture, height if height == width else None, channels))
+    target = torch.tensor(read_picture(picture, Form(height if height == width else None, channels)))
     with _progress(steps) as watch:
         found = trained.recover(target, _label(trained, label), restarts=restarts, steps=steps, seed=seed, watch=watch)
     both = tile(torch.stack([target, found.picture]), 2, ("given", "found"))

@@ -11,14 +11,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, Self
 
-import numpy as np
 import torch
 
 from twoplayer.core.errors import UserError
+from twoplayer.data.form import Form
 from twoplayer.data.hub import load_from_hub
 from twoplayer.data.images import ImageData
-from twoplayer.data.parquet import decode, read_rows
-from twoplayer.data.source import Source, Split, data_root
+from twoplayer.data.parquet import ParquetSource
+from twoplayer.data.source import Source, Split, Wanted, data_root
 
 HUB_REPOSITORY = "uoft-cs/cifar10"
 CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -35,7 +35,7 @@ class Cifar10Source(Source):
     def parse(cls, text: str) -> Self | None:
         return cls() if text == cls.syntax else None
 
-    def load(self, split: Split, image_size: int | None, channels: int | None) -> ImageData:
+    def load(self, split: Split, form: Form) -> ImageData:
         root = data_root()
         folder = root / self.name if root else None
         if folder is None or not folder.is_dir():
@@ -43,17 +43,18 @@ class Cifar10Source(Source):
             data = load_from_hub(HUB_REPOSITORY, self.name, split, CLASS_NAMES, where)
         else:
             parts = [read_part(folder, part) for part in PARTS[split]]
-            images, labels = (torch.from_numpy(np.concatenate(arrays)) for arrays in zip(*parts, strict=True))
+            images = torch.cat([each.images for each in parts])
+            labels = torch.cat([each.labels for each in parts if each.labels is not None])
             data = ImageData(images, self.name, split, labels, CLASS_NAMES)
-        return data.resized(image_size, channels)
+        return data.resized(form)
 
 
-def read_part(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
-    """Images uint8 [N, 3, H, W] and labels int64 [N] of the part "train" or "test" in a folder of Parquet files."""
+def read_part(folder: Path, part: str) -> ImageData:
+    """The part "train" or "test" in a folder of Parquet files."""
     path = folder / f"{part}.parquet"
     if not path.is_file():
         raise UserError(f"{folder} lacks {path.name}; put it there or unset TWOPLAYER_DATA")
-    rows = read_rows(path)
-    if rows.labels is None or rows.labels.max() >= len(CLASS_NAMES):
+    data = ParquetSource(path=str(path)).images(Wanted(form=Form(channels=3)))
+    if data.labels is None or data.labels.max() >= len(CLASS_NAMES):
         raise UserError(f"{path} must have a column 'label' with class ids from 0 to {len(CLASS_NAMES) - 1}")
-    return decode(rows.pictures, path, None, 3), rows.labels
+    return data

@@ -10,6 +10,7 @@ from typing import Literal, Self
 
 import torch
 
+from twoplayer.data.form import Form
 from twoplayer.data.images import ImageData
 from twoplayer.data.source import Source, Split
 
@@ -27,7 +28,7 @@ class DigitsSource(Source):
     def parse(cls, text: str) -> Self | None:
         return cls() if text == "digits" else None
 
-    def load(self, split: Split, image_size: int | None, channels: int | None) -> ImageData:
+    def load(self, split: Split, form: Form) -> ImageData:
         from sklearn.datasets import load_digits
 
         bunch = load_digits()
@@ -36,4 +37,4 @@ class DigitsSource(Source):
         edge = round(len(images) * TRAIN_SHARE)
         part = {"train": slice(0, edge), "test": slice(edge, None), "all": slice(None)}[split]
         data = ImageData(images[part], "digits", split, labels[part], tuple(str(digit) for digit in range(10)))
-        return data.resized(image_size, channels)
+        return data.resized(form)

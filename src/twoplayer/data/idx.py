@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from twoplayer.core.errors import UserError
+from twoplayer.data.form import Form
 from twoplayer.data.hub import load_from_hub
 from twoplayer.data.images import ImageData
 from twoplayer.data.source import Source, Split, data_root
@@ -33,7 +34,7 @@ class _IdxSource(Source):
     def parse(cls, text: str) -> Self | None:
         return cls(name=text) if text == cls.syntax else None
 
-    def load(self, split: Split, image_size: int | None, channels: int | None) -> ImageData:
+    def load(self, split: Split, form: Form) -> ImageData:
         root = data_root()
         folder = root / self.name if root else None
         if folder is None or not folder.is_dir():
@@ -44,7 +45,7 @@ class _IdxSource(Source):
             images = torch.from_numpy(np.concatenate([images for images, _ in parts])).unsqueeze(1)
             labels = torch.from_numpy(np.concatenate([labels for _, labels in parts])).long()
             data = ImageData(images, self.name, split, labels, self.class_names)
-        return data.resized(image_size, channels)
+        return data.resized(form)
 
 
 class MnistSource(_IdxSource):

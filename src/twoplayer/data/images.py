@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -10,8 +11,9 @@ import torch
 from torch import Tensor
 
 from twoplayer.core.batch import to_float, to_uint8
-from twoplayer.core.errors import UserError
+from twoplayer.core.errors import UserError, did_you_mean
 from twoplayer.core.protocols import ImageShape
+from twoplayer.data.form import Crop, Form, place_of
 from twoplayer.ops.pyramid import downsample
 
 
@@ -26,6 +28,8 @@ class ImageData:
         labels: [N], int64; absent for unlabeled data.
         class_names: one name per class id; empty for unlabeled data.
         conditions: [N, ...], float; whatever else each image is conditioned on.
+        notes: what a person should know about how they were read.
+        known_fingerprint: of exactly these images, where it has been found before.
     """
 
     images: Tensor
@@ -34,6 +38,8 @@ class ImageData:
     labels: Tensor | None = None
     class_names: tuple[str, ...] = ()
     conditions: Tensor | None = None
+    notes: tuple[str, ...] = ()
+    known_fingerprint: str | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -57,6 +63,8 @@ class ImageData:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over shape, pixels, labels and conditions: the same content gives the same text anywhere."""
+        if self.known_fingerprint is not None:
+            return self.known_fingerprint
         digest = hashlib.sha256(repr(tuple(self.images.shape)).encode())
         digest.update(self.images.contiguous().numpy().data)
         if self.labels is not None:
@@ -69,20 +77,34 @@ class ImageData:
         """Some of the images with all that is known about them; rows: int64 [n]."""
         labels = None if self.labels is None else self.labels[rows]
         conditions = None if self.conditions is None else self.conditions[rows]
-        return replace(self, images=self.images[rows], labels=labels, conditions=conditions)
+        return replace(self, images=self.images[rows], labels=labels, conditions=conditions, known_fingerprint=None)
 
-    def resized(self, size: int | None, channels: int | None) -> ImageData:
-        """The same data at size x size pixels with 1 or 3 channels; None keeps what is there.
+    def resized(self, form: Form) -> ImageData:
+        """The same data in one form: cropped to squares, then resized; what the form leaves out stays as it is.
 
-        Images that are not square are cropped to their central square before they are resized. Resizing averages over
-        the covered area when shrinking (antialiased bilinear).
+        Resizing averages over the covered area when shrinking (antialiased bilinear).
         """
-        images = self.images
-        if channels is not None and channels != self.shape[0]:
-            images = _with_channels(images, channels)
+        images, size = self.images, form.image_size
+        if form.channels is not None and form.channels != self.shape[0]:
+            images = _with_channels(images, form.channels)
         if size is not None and (size, size) != self.shape[1:]:
-            images = _resize(_central_square(images), size)
-        return replace(self, images=images)
+            images = _resize(_squares(images, form.crop), size)
+        return self.changed(images)
+
+    def of_classes(self, names: Sequence[str]) -> ImageData:
+        """The images of some classes, which keep their order among themselves. Raises UserError for unknown ones."""
+        assert self.labels is not None
+        ids = class_ids(names, self.class_names, self.name)
+        rows = torch.isin(self.labels, torch.tensor(ids)).nonzero().flatten()
+        found = self.chosen(rows)
+        renumbered = torch.full((len(self.class_names),), -1)
+        renumbered[ids] = torch.arange(len(ids))
+        labels = renumbered[self.labels[rows]]
+        return replace(found, labels=labels, class_names=tuple(self.class_names[number] for number in ids))
+
+    def changed(self, images: Tensor) -> ImageData:
+        """The same data with other pixels."""
+        return self if images is self.images else replace(self, images=images, known_fingerprint=None)
 
     def halved(self, times: int) -> ImageData:
         """The same data, each image blurred and halved `times` times as the Laplacian pyramid does.
@@ -94,7 +116,7 @@ class ImageData:
             if max(images.shape[-2:]) == 1:
                 raise UserError(f"data.halvings={times} is too many for {self.shape[2]}x{self.shape[1]} images")
             images = torch.cat([to_uint8(downsample(to_float(chunk))) for chunk in torch.split(images, 4096)])
-        return replace(self, images=images)
+        return self.changed(images)
 
 
 def _with_channels(images: Tensor, channels: int) -> Tensor:
@@ -106,11 +128,32 @@ def _with_channels(images: Tensor, channels: int) -> Tensor:
     raise UserError(f"cannot make {channels} channels of {images.shape[1]}; data.channels is 1 or 3")
 
 
-def _central_square(images: Tensor) -> Tensor:
+def class_ids(names: Sequence[str], known: Sequence[str], where: str) -> list[int]:
+    """The ids of classes, ascending. Raises UserError for a name that is none."""
+    for name in names:
+        if name not in known:
+            raise UserError(f"{where} has no class {name!r}{did_you_mean(name, known)} (it has: {', '.join(known)})")
+    return sorted({known.index(name) for name in names})
+
+
+def _squares(images: Tensor, crop: Crop) -> Tensor:
+    """Of images [N, C, H, W]: see `Form.crop`; image n's name is its number."""
     height, width = images.shape[-2:]
+    if height == width:
+        return images
     side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    return images[..., top : top + side, left : left + side]
+    if crop == "none":
+        rows, columns = max(height, width) - height, max(height, width) - width
+        around = (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2)
+        return torch.nn.functional.pad(images, around)
+    if crop == "center":
+        top, left = (height - side) // 2, (width - side) // 2
+        return images[..., top : top + side, left : left + side]
+    places = [place_of(crop, str(number)) for number in range(len(images))]
+    starts = [(round(place * (height - side)), round(place * (width - side))) for place in places]
+    return torch.stack(
+        [each[:, top : top + side, left : left + side] for each, (top, left) in zip(images, starts, strict=True)]
+    )
 
 
 def _resize(images: Tensor, size: int) -> Tensor:

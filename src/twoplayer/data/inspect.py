@@ -1,47 +1,64 @@
-"""What a data set is, and what looks wrong with it, in words."""
+"""What a source is, and what looks wrong with it, in words."""
 
 from __future__ import annotations
 
-from collections import Counter
-
-from twoplayer.data.images import ImageData
+from twoplayer.data.prepared import MOST_BAD
+from twoplayer.data.survey import Survey
 
 FEW_IMAGES = 1000
 IMBALANCE = 5.0
+MOST_LISTED = 8
+"""Sizes, kinds and broken files that are listed one by one."""
 
 
-def describe(data: ImageData) -> dict[str, str]:
+def describe(survey: Survey, source: str) -> dict[str, str]:
     """Facts for a person, by label."""
-    channels, height, width = data.shape
-    facts = {
-        "source": data.source,
-        "split": data.split,
-        "images": f"{len(data):,}",
-        "size": f"{width} x {height} pixels, {'gray' if channels == 1 else 'color'}",
-        "memory": f"{data.images.numel() / 2**20:,.1f} MiB",
-        "sha256": data.fingerprint,
-    }
-    if data.labels is not None:
-        counts = Counter(data.labels.tolist())
-        facts["classes"] = ", ".join(f"{name} ({counts[index]:,})" for index, name in enumerate(data.class_names))
+    facts = {"source": source, "images": f"{survey.n:,}"}
+    if survey.sizes:
+        facts["sizes"] = _sizes(survey)
+        kinds = [f"{mode} ({n:,})" for mode, n in survey.modes.most_common(MOST_LISTED)]
+        facts["modes"] = ", ".join(kinds)
+    if survey.classes:
+        facts["classes"] = ", ".join(f"{name} ({n:,})" for name, n in survey.classes.items())
+    if survey.n:
+        size = survey.form.image_size
+        form = "their own size" if size is None else f"data.image_size={size}"
+        facts["form"] = f"{form}, {'gray' if survey.form.channels == 1 else 'color'}"
+        facts["memory"] = f"{survey.memory / 2**20:,.1f} MiB in that form"
     return facts
 
 
-def problems(data: ImageData) -> list[str]:
+def problems(survey: Survey) -> list[str]:
     """What a person should know before training on it; empty when nothing is wrong."""
-    found = []
-    if len(data) < FEW_IMAGES:
-        found.append(f"only {len(data)} images: a GAN will learn them by heart")
-    copies = len(data) - len({image.numpy().tobytes() for image in data.images})
-    if copies:
-        found.append(f"{copies:,} images are exact copies of others")
-    flat = data.images.flatten(1)
-    constant = int((flat.amin(1) == flat.amax(1)).sum())
-    if constant:
-        found.append(f"{constant:,} images have one color only")
-    counts = Counter([] if data.labels is None else data.labels.tolist())
-    if counts and max(counts.values()) > IMBALANCE * min(counts.values()):
-        found.append(
-            f"classes are uneven: the largest has {max(counts.values()):,}, the smallest {min(counts.values()):,}"
-        )
+    found = [*survey.notes, *survey.broken[:MOST_LISTED]]
+    if len(survey.broken) > MOST_LISTED:
+        found.append(f"and {len(survey.broken) - MOST_LISTED:,} more that cannot be read")
+    if 0 < survey.n < FEW_IMAGES:
+        found.append(f"only {survey.n} images: a GAN will learn them by heart")
+    if survey.copies:
+        found.append(f"{survey.copies:,} images are exact copies of others")
+    if survey.animated:
+        found.append(f"{survey.animated:,} are animations: their first frames are used")
+    if survey.constant:
+        found.append(f"{survey.constant:,} of those looked at have one color only")
+    present = [n for n in survey.classes.values() if n]
+    if present and max(present) > IMBALANCE * min(present):
+        found.append(f"classes are uneven: the largest has {max(present):,}, the smallest {min(present):,}")
     return found
+
+
+def may_be_skipped(survey: Survey) -> bool:
+    """Whether `data.bad_images=skip` would take it as it is."""
+    return 0 < len(survey.broken) <= max(MOST_BAD * (survey.n + len(survey.broken)), 1)
+
+
+def _sizes(survey: Survey) -> str:
+    if len(survey.sizes) == 1:
+        width, height = next(iter(survey.sizes))
+        return f"{width} x {height} pixels"
+    smallest, largest = min(survey.sizes), max(survey.sizes)
+    common, n = survey.sizes.most_common(1)[0]
+    return (
+        f"{len(survey.sizes):,} different ones, {smallest[0]} x {smallest[1]} to {largest[0]} x {largest[1]} pixels, "
+        f"most often {common[0]} x {common[1]} ({n:,})"
+    )

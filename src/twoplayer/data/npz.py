@@ -13,10 +13,10 @@ import numpy as np
 import torch
 
 from twoplayer.core.errors import UserError
+from twoplayer.data.form import Form
 from twoplayer.data.images import ImageData
 from twoplayer.data.source import FileSource, Split
-
-MAX_CLASSES = 10_000
+from twoplayer.data.tables import MAX_CLASSES
 
 
 class NpzSource(FileSource):
@@ -30,14 +30,14 @@ class NpzSource(FileSource):
     syntax = "FILE.npz"
     ending = ".npz"
 
-    def load(self, split: Split, image_size: int | None, channels: int | None) -> ImageData:
+    def load(self, split: Split, form: Form) -> ImageData:
         arrays = _read(Path(self.path).expanduser())
         if "images" not in arrays:
             raise UserError(f"{self.path} has no array 'images' (it has: {', '.join(arrays) or 'nothing'})")
         images = torch.from_numpy(_channels_first(arrays["images"], self.path))
         if images.numel() == 0:
             raise UserError(f"{self.path} has no images (their shape is {list(images.shape)})")
-        data = ImageData(images, self.text, conditions=_conditions(arrays, self.path)).resized(image_size, channels)
+        data = ImageData(images, self.text, conditions=_conditions(arrays, self.path)).resized(form)
         if "labels" not in arrays:
             return data
         labels = arrays["labels"]

@@ -2,186 +2,152 @@
 
 Source: https://parquet.apache.org/docs/file-format and the `Image` and `ClassLabel` features of the `datasets` library:
 a picture is a structure with its encoded `bytes`, the names of the classes stand in the schema's metadata. A plain
-binary column of encoded pictures will do as well. The file is read with pyarrow, which comes with `datasets`; pictures
-are brought to one form as those of a folder are (`data/folder.py`).
+binary column of encoded pictures will do as well. The file is read with pyarrow, which comes with `datasets`, a row
+group at a time.
 """
 
 from __future__ import annotations
 
-import io
 import json
-import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Self
 
 import numpy as np
-import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
 
 from twoplayer.core.errors import UserError
-from twoplayer.data.folder import GRAY_MODES, UNREADABLE, survey_of, to_mode, upright_size
-from twoplayer.data.hub import IMAGE_COLUMNS, LABEL_COLUMNS
-from twoplayer.data.images import ImageData
-from twoplayer.data.npz import MAX_CLASSES
-from twoplayer.data.source import FileSource, Split, Survey
-
-ROWS_PER_TASK = 256
-"""Pictures that a thread takes at once."""
-
-SMALL_PICTURE_BYTES = 8192
-"""Encoded pictures below this are mostly Python's own work, for which threads would only wait for each other."""
-
-T = TypeVar("T")
+from twoplayer.data.collection import MOST_BYTES, Collection, digest_of, too_large
+from twoplayer.data.encoded import EncodedSource
+from twoplayer.data.pictures import BadPicture
+from twoplayer.data.source import Split
+from twoplayer.data.tables import IMAGE_COLUMNS, LABEL_COLUMNS, MAX_CLASSES
 
 
-class ParquetSource(FileSource):
+class ParquetSource(EncodedSource):
     """`FILE.parquet` with a column of encoded pictures and, where there is one, a column of class ids.
 
     The pictures are in the column `image`, `img` or `picture`, else in the only column that can hold any. Class ids are
-    whole numbers from 0 in `label`, `labels` or `fine_label`; columns of other types are left alone. The file is one
-    set: it has no splits, every split is the whole.
+    whole numbers from 0 in `label`, `labels` or `fine_label`; columns of other types are left alone.
     """
 
     name: Literal["parquet"] = "parquet"
     syntax = "FILE.parquet"
-    ending = ".parquet"
+    path: str
 
-    def survey(self) -> Survey:
-        """Headers only: what cannot be read, and a size to resize to where the pictures differ in size."""
-        path = Path(self.path).expanduser()
-        try:
-            sizes = in_threads(_upright_size, read_rows(path).pictures, path)
-        except UserError as error:
-            return Survey(problems=(str(error),))
-        return survey_of(sizes)
+    @property
+    def text(self) -> str:
+        return str(Path(self.path).expanduser().resolve())
 
-    def load(self, split: Split, image_size: int | None, channels: int | None) -> ImageData:
-        path = Path(self.path).expanduser()
-        rows = read_rows(path)
-        images = torch.from_numpy(decode(rows.pictures, path, image_size, channels))
-        labels = None if rows.labels is None else torch.from_numpy(rows.labels)
-        return ImageData(images, self.text, "all", labels, rows.class_names)
+    @classmethod
+    def parse(cls, text: str) -> Self | None:
+        return cls(path=text) if text.lower().endswith(".parquet") else None
+
+    def collection(self, split: Split) -> Collection:
+        return ParquetCollection.open(Path(self.path).expanduser(), self.text)
 
 
-@dataclass(frozen=True)
-class Rows:
-    """The columns of a Parquet file that matter here.
+@dataclass
+class ParquetCollection(Collection):
+    """The rows of one Parquet file.
 
     Attributes:
-        pictures: N encoded pictures; None for an empty cell.
-        labels: [N], int64 from 0, where the file has any.
-        class_names: one name per class id; empty without labels.
+        path: the file.
+        column: where the pictures are.
+        starts: the first row of each row group, and the number of all rows.
     """
 
-    pictures: list[bytes | None]
-    labels: np.ndarray | None
-    class_names: tuple[str, ...]
+    path: Path = Path()
+    column: str = ""
+    starts: np.ndarray = field(default_factory=lambda: np.zeros(1, np.int64))
+    stat: tuple[int, int] = (0, 0)
+
+    @classmethod
+    def open(cls, path: Path, text: str) -> ParquetCollection:
+        """Read its schema and labels.
+
+        Raises:
+            UserError: the file is missing, damaged or empty, lacks a column, or its labels are no class ids.
+        """
+        with opened(path) as file:
+            schema = file.schema_arrow
+            column, label = _image_column(schema, path), _label_column(schema)
+            sizes = [file.metadata.row_group(group).num_rows for group in range(file.metadata.num_row_groups)]
+            starts = np.cumsum([0, *sizes])
+            labels = None if label is None or not starts[-1] else file.read([label]).column(label)
+        if not starts[-1]:
+            raise UserError(f"{path} has no rows")
+        ids = None if labels is None else _class_ids(labels, f"{path}: column {label!r}")
+        names = () if ids is None or label is None else _class_names(schema, label, int(ids.max()) + 1)
+        stat = path.stat()
+        return cls(
+            text,
+            [f"{path}: row {row}" for row in range(int(starts[-1]))],
+            ids,
+            names,
+            path=path,
+            column=column,
+            starts=starts,
+            stat=(stat.st_size, stat.st_mtime_ns),
+        )
+
+    @property
+    def identity(self) -> str:
+        return digest_of([self.path.name, self.stat, self.column])
+
+    def read(self, number: int) -> bytes:
+        group = int(np.searchsorted(self.starts, number, "right")) - 1
+        return self._checked(number, self._group(group)[number - int(self.starts[group])])
+
+    def stream(self) -> Iterator[tuple[int, bytes | BadPicture]]:
+        for group in range(len(self.starts) - 1):
+            for number, encoded in enumerate(self._group(group), int(self.starts[group])):
+                try:
+                    yield number, self._checked(number, encoded)
+                except BadPicture as error:
+                    yield number, error
+
+    def _checked(self, number: int, encoded: bytes | None) -> bytes:
+        if encoded is None:
+            raise BadPicture(f"{self.names[number]} cannot be read as a picture (the cell is empty)")
+        if len(encoded) > MOST_BYTES:
+            raise too_large(self.names[number], len(encoded))
+        return encoded
+
+    def _group(self, group: int) -> list[bytes | None]:
+        """The encoded pictures of a row group; each thread remembers its last one."""
+        mine: tuple[object, list[bytes | None]] | None = getattr(_threads, "group", None)
+        if mine is None or mine[0] != (self.path, self.stat, group):
+            import pyarrow as pa
+            import pyarrow.compute as pc
+
+            with opened(self.path) as file:
+                column = file.read_row_group(group, [self.column]).column(self.column)
+            cells = pc.struct_field(column, "bytes") if pa.types.is_struct(column.type) else column
+            mine = ((self.path, self.stat, group), cells.to_pylist())
+            _threads.group = mine
+        return mine[1]
 
 
-def read_rows(path: Path) -> Rows:
-    """Pictures, still encoded, and labels of a Parquet file.
+_threads = threading.local()
 
-    Raises:
-        UserError: the file is missing, damaged or empty, lacks a column, or its labels are no class ids.
-    """
+
+@contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """The file. Raises UserError where it is missing or damaged."""
     import pyarrow as pa
-    import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     try:
         with pq.ParquetFile(path) as file:
-            schema = file.schema_arrow
-            image, label = _image_column(schema, path), _label_column(schema)
-            table = file.read([image] if label is None else [image, label])
+            yield file
     except (pa.ArrowException, OSError) as error:
         problem = " ".join(str(error).split())
         raise UserError(f"{path} cannot be read as a Parquet file ({problem}); copy it again") from error
-    if len(table) == 0:
-        raise UserError(f"{path} has no rows")
-    column = table.column(image)
-    pictures = (pc.struct_field(column, "bytes") if pa.types.is_struct(column.type) else column).to_pylist()
-    if label is None:
-        return Rows(pictures, None, ())
-    labels = _class_ids(table.column(label), f"{path}: column {label!r}")
-    return Rows(pictures, labels, _class_names(schema, label, int(labels.max()) + 1))
-
-
-def decode(pictures: Sequence[bytes | None], path: Path, image_size: int | None, channels: int | None) -> np.ndarray:
-    """Encoded pictures as uint8 [N, C, H, W].
-
-    Args:
-        pictures: N files' contents.
-        path: where they come from, for error messages.
-        image_size: pixels a side; left out, all pictures must have one size.
-        channels: 1 or 3; left out, 1 when all pictures are gray, else 3.
-
-    Raises:
-        UserError: a picture cannot be read (the message names its row), or they differ in size.
-    """
-
-    def read(encoded: bytes | None) -> np.ndarray:
-        return _decode_one(encoded, image_size, channels)
-
-    arrays = in_threads(read, pictures, path)
-    if len({array.shape[1:] for array in arrays}) > 1:
-        raise UserError(f"{path}: pictures differ in size; say the one to use, for example data.image_size=64")
-    shape = max(array.shape for array in arrays)
-    images = np.empty((len(arrays), *shape), np.uint8)
-    for image, array in zip(images, arrays, strict=True):
-        image[:] = array  # a gray picture among colored ones fills all three channels
-    return images
-
-
-def in_threads(read: Callable[[bytes | None], T], pictures: Sequence[bytes | None], path: Path) -> list[T]:
-    """`read` of every picture, in order, in as many threads as pay.
-
-    Raises:
-        UserError: Pillow cannot read a picture; the message names its row, counted from 0.
-    """
-
-    def read_some(start: int) -> list[T]:
-        found = []
-        for row, encoded in enumerate(pictures[start : start + ROWS_PER_TASK], start):
-            try:
-                found.append(read(encoded))
-            except UNREADABLE as error:
-                problem = "no known format" if isinstance(error, UnidentifiedImageError) else error
-                raise UserError(f"{path}: row {row} cannot be read as a picture ({problem})") from error
-        return found
-
-    num_bytes = sum(len(encoded) for encoded in pictures if encoded is not None)
-    is_small = num_bytes < SMALL_PICTURE_BYTES * len(pictures)
-    with ThreadPoolExecutor(1 if is_small else os.cpu_count()) as pool:
-        return [one for some in pool.map(read_some, range(0, len(pictures), ROWS_PER_TASK)) for one in some]
-
-
-def _decode_one(encoded: bytes | None, image_size: int | None, channels: int | None) -> np.ndarray:
-    """One picture as uint8 [C, H, W]; raises what Pillow raises."""
-    with _open(encoded) as opened:
-        is_gray = channels == 1 or (channels is None and opened.mode in GRAY_MODES)
-        ImageOps.exif_transpose(opened, in_place=True)
-        picture = to_mode(opened, "L" if is_gray else "RGB")
-    if image_size is not None:
-        picture = ImageOps.fit(picture, (image_size, image_size), Image.Resampling.BICUBIC)
-    flat = np.frombuffer(picture.tobytes(), np.uint8)  # much cheaper than asarray for small pictures
-    return flat.reshape(picture.height, picture.width, -1).transpose(2, 0, 1)
-
-
-def _upright_size(encoded: bytes | None) -> tuple[int, int]:
-    """(width, height) of a picture once it is upright. Reads its header only."""
-    with _open(encoded) as picture:
-        return upright_size(picture)
-
-
-def _open(encoded: bytes | None) -> Image.Image:
-    if encoded is None:
-        raise ValueError("the cell is empty")
-    return Image.open(io.BytesIO(encoded))
 
 
 def _image_column(schema: Any, path: Path) -> str:

@@ -6,29 +6,47 @@ Adding a source is one file with a `Source` subclass; its `parse` says which tex
 from __future__ import annotations
 
 import os
+import re
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal, Self
 
+from torch import Tensor
+
 from twoplayer.core.catalogue import Component, components, discover
 from twoplayer.core.errors import UserError, did_you_mean
+from twoplayer.core.rng import Stream
+from twoplayer.data.form import Form
 from twoplayer.data.images import ImageData
+from twoplayer.data.prepared import BadImages, Told, nobody
+from twoplayer.data.survey import Survey, survey_of_images
 
 Split = Literal["train", "test", "all"]
+Cache = Literal["disk", "none"]
 
 
 @dataclass(frozen=True)
-class Survey:
-    """A first look at a source.
+class Wanted:
+    """Which images of a source, and how.
 
     Attributes:
-        image_size: what to resize to, where the images differ in size.
-        problems: what is wrong with it, in words.
+        split: of sources that have splits; others give the whole.
+        form: what each image is brought to.
+        classes: only these, by name; empty: all.
+        limit: only that many, drawn at random.
+        bad_images: "error": one that cannot be read ends it; "skip": up to 1 % are left out and listed.
+        cache: "disk": decoded once and mapped from disk; "none": decoded whenever they are asked for.
+        told: is told how many pictures of how many are decoded.
     """
 
-    image_size: int | None = None
-    problems: tuple[str, ...] = ()
+    split: Split = "train"
+    form: Form = field(default_factory=Form)
+    classes: tuple[str, ...] = ()
+    limit: int | None = None
+    bad_images: BadImages = "error"
+    cache: Cache = "disk"
+    told: Told = nobody
 
 
 class Source(Component):
@@ -47,8 +65,17 @@ class Source(Component):
         return self.syntax
 
     def survey(self) -> Survey:
-        """What can be said without reading every pixel. A source of one known form has nothing to say."""
-        return Survey()
+        """A first look at everything that is there."""
+        return survey_of_images(self.load("train", Form()))
+
+    def images(self, wanted: Wanted) -> ImageData:
+        """The images that are wanted. Raises UserError with one line on how to mend what is wrong."""
+        data = self.load(wanted.split, wanted.form)
+        if wanted.classes:
+            data = data.of_classes(wanted.classes)
+        if wanted.limit is not None:
+            data = data.chosen(some_of(len(data), wanted.limit))
+        return data
 
     @classmethod
     @abstractmethod
@@ -56,8 +83,8 @@ class Source(Component):
         """The source that `text` names, or None when it is not one of this kind."""
 
     @abstractmethod
-    def load(self, split: Split, image_size: int | None, channels: int | None) -> ImageData:
-        """Read the images. Raises UserError with one line on how to mend what is wrong."""
+    def load(self, split: Split, form: Form) -> ImageData:
+        """All images of a split in one form. Raises UserError."""
 
 
 class FileSource(Source):
@@ -81,6 +108,11 @@ class FileSource(Source):
         return cls(path=text) if named else None  # type: ignore[call-arg]  # each kind of file has its own name
 
 
+def some_of(n: int, limit: int) -> Tensor:
+    """Which of n images a limit leaves, int64 [up to limit]: always the same ones."""
+    return Stream(0).child("limit").permutation(n)[:limit]
+
+
 def open_source(text: str) -> Source:
     """The source that a user's SOURCE text names. Raises UserError for texts that none recognizes."""
     discover("twoplayer.data")
@@ -96,6 +128,12 @@ def open_source(text: str) -> Source:
     raise UserError(
         f"unknown data source {text!r}{did_you_mean(text, named)} (known: {', '.join(kind.syntax for kind in kinds)})"
     )
+
+
+def title_of(text: str) -> str:
+    """A source's last name, without what kind it is and a file's ending: what a file may be called after it."""
+    name = text.rstrip("/").rsplit("/", 1)[-1].rsplit(":", 1)[-1]
+    return re.sub(r"[^\w.-]+", "-", name.split(".", 1)[0]).strip("-") or "data"
 
 
 def looks_like_path(text: str) -> bool:

@@ -7,6 +7,7 @@ all, from the train digits; 26,000 others are drawn from the test digits.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 from typing import ClassVar, Literal, Self
 
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from twoplayer.core.rng import Stream
+from twoplayer.data.form import Form
 from twoplayer.data.idx import MnistSource
 from twoplayer.data.images import ImageData
 from twoplayer.data.source import Source, Split
@@ -33,10 +35,10 @@ class StackedMnistSource(Source):
     def parse(cls, text: str) -> Self | None:
         return cls() if text == cls.syntax else None
 
-    def load(self, split: Split, image_size: int | None, channels: int | None) -> ImageData:
-        digits = MnistSource().load(split, image_size, None)
+    def load(self, split: Split, form: Form) -> ImageData:
+        digits = MnistSource().load(split, replace(form, channels=None))
         data = stacked(digits, self.num_images[split], Stream(0).child("stacked", split))
-        return data.resized(None, channels)
+        return data.resized(replace(form, image_size=None))
 
 
 def stacked(digits: ImageData, n: int, stream: Stream) -> ImageData:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol
 
+from twoplayer.core.console import say
 from twoplayer.runs.log import Row
 
 SECONDS_BETWEEN_LINES = 5.0
@@ -110,12 +111,6 @@ def _bar(steps: int, done: int) -> Iterator[Progress]:
     columns = (TextColumn("step"), BarColumn(None), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("left"))
     with TwoLines(*columns, console=Console(stderr=True), expand=True) as bar:
         yield Bar(bar, bar.add_task("train", total=steps, completed=done, figures=""))
-
-
-def say(line: str) -> None:
-    """A plain line on stderr; whoever read it may be gone."""
-    with suppress(OSError):
-        print(line, file=sys.stderr, flush=True)
 
 
 def describe(row: Row) -> str:

@@ -1,0 +1,12 @@
+"""Words for a person at a terminal."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import suppress
+
+
+def say(line: str) -> None:
+    """A plain line on stderr; whoever read it may be gone."""
+    with suppress(OSError):
+        print(line, file=sys.stderr, flush=True)

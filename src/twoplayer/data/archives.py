@@ -1,0 +1,303 @@
+"""Pictures in zip and tar archives, and WebDataset shards. Members are read in memory; nothing is unpacked.
+
+Links, devices and folders in an archive are no pictures, whatever they are called; a member's name is only a name.
+Source of the shards: https://github.com/webdataset/webdataset: files of one sample have one name up to its first dot;
+`.cls` holds its class.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import tarfile
+import threading
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path, PurePosixPath
+from typing import Literal, Self
+
+import numpy as np
+
+from twoplayer.core.errors import UserError
+from twoplayer.data.collection import (
+    MOST_BYTES,
+    Collection,
+    classes_by_folder,
+    digest_of,
+    is_picture_name,
+    require_pictures,
+    too_large,
+)
+from twoplayer.data.encoded import EncodedSource
+from twoplayer.data.pictures import BadPicture, bad_picture, shown
+from twoplayer.data.source import Split
+
+TAR_ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+CLASS_ENDING = "cls"
+MOST_CLASS_BYTES = 1024
+
+ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, NotImplementedError)
+"""What a damaged, encrypted or foreign zip archive raises."""
+
+TAR_ERRORS = (tarfile.TarError, zlib.error, OSError, EOFError)
+
+
+class ZipSource(EncodedSource):
+    """`FILE.zip`: pictures, class folders optional. It has no splits: every split is the whole."""
+
+    name: Literal["zip"] = "zip"
+    syntax = "FILE.zip"
+    path: str
+
+    @property
+    def text(self) -> str:
+        return str(Path(self.path).expanduser().resolve())
+
+    @classmethod
+    def parse(cls, text: str) -> Self | None:
+        return cls(path=text) if text.lower().endswith(".zip") else None
+
+    def collection(self, split: Split) -> Collection:
+        return ZipCollection.open(Path(self.path).expanduser(), self.text)
+
+
+class ShardsSource(EncodedSource):
+    """`FILE.tar` or several as a pattern: `train-{000..009}.tar`, `train-*.tar`; also .tar.gz, .tgz, .tar.bz2, .tar.xz.
+
+    Pictures with class folders, or samples in the manner of WebDataset.
+    """
+
+    name: Literal["shards"] = "shards"
+    syntax = "FILE.tar"
+    path: str
+
+    @property
+    def text(self) -> str:
+        path = Path(self.path).expanduser()
+        return str(path if path.is_absolute() else Path.cwd() / path)
+
+    @classmethod
+    def parse(cls, text: str) -> Self | None:
+        return cls(path=text) if text.lower().endswith(TAR_ENDINGS) else None
+
+    def collection(self, split: Split) -> Collection:
+        return TarCollection.open(expanded(str(Path(self.path).expanduser())), self.text)
+
+
+@dataclass
+class ZipCollection(Collection):
+    """The pictures of one zip archive."""
+
+    path: Path = Path()
+    members: list[zipfile.ZipInfo] = field(default_factory=list)
+
+    @classmethod
+    def open(cls, path: Path, text: str) -> ZipCollection:
+        """Read the archive's directory. Raises UserError."""
+        if not path.is_file():
+            raise UserError(f"{path}: no such file")
+        try:
+            with zipfile.ZipFile(path) as archive:
+                members = [each for each in archive.infolist() if not each.is_dir() and is_picture_name(each.filename)]
+        except ZIP_ERRORS as error:
+            raise UserError(f"{path} is not a readable zip archive ({error}); copy it again") from error
+        if any(each.flag_bits & 1 for each in members):
+            raise UserError(f"{path} is encrypted; unpack it with its password and use the folder")
+        members.sort(key=lambda each: each.filename)
+        names = [each.filename for each in members]
+        require_pictures(names, str(path))
+        return cls(text, names, *classes_by_folder(names), path=path, members=members)
+
+    def where(self, number: int) -> str:
+        return f"{self.path}: {self.names[number]}"
+
+    @property
+    def identity(self) -> str:
+        return digest_of((each.filename, each.CRC, each.file_size) for each in self.members)
+
+    def read(self, number: int) -> bytes:
+        member = self.members[number]
+        if member.file_size > MOST_BYTES:
+            raise too_large(self.where(number), member.file_size)
+        try:
+            with self._archive().open(member) as file:
+                encoded = file.read(MOST_BYTES + 1)
+        except ZIP_ERRORS as error:
+            raise bad_picture(self.where(number), error) from error
+        if len(encoded) > MOST_BYTES:
+            raise too_large(self.where(number), len(encoded))
+        return encoded
+
+    def _archive(self) -> zipfile.ZipFile:
+        """One for each thread, so that they do not wait for each other."""
+        mine: zipfile.ZipFile | None = getattr(_threads, str(self.path), None)
+        if mine is None:
+            mine = zipfile.ZipFile(self.path)
+            setattr(_threads, str(self.path), mine)
+        return mine
+
+
+_threads = threading.local()
+
+
+@dataclass(frozen=True)
+class Member:
+    """A file in a tar archive.
+
+    Attributes:
+        name: its path there.
+        shard: which archive.
+        start: of its first byte in the archive; of no use where that is compressed.
+        size: bytes.
+    """
+
+    name: str
+    shard: int
+    start: int
+    size: int
+
+
+@dataclass
+class TarCollection(Collection):
+    """The pictures of tar archives, in the order in which they lie there."""
+
+    shards: list[Path] = field(default_factory=list)
+    members: list[Member] = field(default_factory=list)
+
+    @classmethod
+    def open(cls, shards: list[Path], text: str) -> TarCollection:
+        """Go through the archives' headers once. Raises UserError."""
+        members: list[Member] = []
+        classes: dict[str, str] = {}
+        for number, path in enumerate(shards):
+            for name, start, size, content in headers(path):
+                if content is not None:
+                    classes[f"{number}/{sample_of(name)}"] = content
+                elif is_picture_name(name):
+                    members.append(Member(name, number, start, size))
+        names = [each.name if len(shards) == 1 else f"{shards[each.shard].name}/{each.name}" for each in members]
+        require_pictures(names, text)
+        labels, class_names = classes_by_folder([each.name for each in members])
+        if classes:
+            labels, class_names = classes_by_sample(members, classes)
+        return cls(text, names, labels, class_names, shards=shards, members=members)
+
+    @property
+    def identity(self) -> str:
+        stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in self.shards]
+        return digest_of([*stats, *self.members])
+
+    def read(self, number: int) -> bytes:
+        member = self.members[number]
+        if member.size > MOST_BYTES:
+            raise too_large(member.name, member.size)
+        if is_compressed(self.shards[member.shard]):
+            raise AssertionError("a compressed archive is read in its order only; see stream")
+        try:
+            file = os.open(self.shards[member.shard], os.O_RDONLY)
+            try:
+                encoded = os.pread(file, member.size, member.start)
+            finally:
+                os.close(file)
+        except OSError as error:
+            raise bad_picture(self.names[number], error) from error
+        if len(encoded) < member.size:
+            raise BadPicture(
+                f"{shown(self.names[number])} is cut off: {self.shards[member.shard]} has no more; copy it again"
+            )
+        return encoded
+
+    @property
+    def is_random(self) -> bool:
+        """Whether `read` can be asked for any picture at any time."""
+        return not any(map(is_compressed, self.shards))
+
+    def stream(self) -> Iterator[tuple[int, bytes | BadPicture]]:
+        if self.is_random:
+            yield from super().stream()
+            return
+        numbers = {(each.shard, each.name): number for number, each in enumerate(self.members)}
+        for shard, path in enumerate(self.shards):
+            with tarfile.open(path, "r|*") as archive:
+                for entry in archive:
+                    number = numbers.get((shard, entry.name))
+                    if number is None or not entry.isfile():
+                        continue
+                    if entry.size > MOST_BYTES:
+                        yield number, too_large(entry.name, entry.size)
+                        continue
+                    file = archive.extractfile(entry)
+                    yield number, b"" if file is None else file.read()
+
+
+def headers(path: Path) -> Iterator[tuple[str, int, int, str | None]]:
+    """Name, place and size of each plain file in a tar archive, and what is in it where that is a class.
+
+    Raises UserError.
+    """
+    try:
+        with tarfile.open(path, "r|*" if is_compressed(path) else "r:") as archive:
+            for entry in archive:
+                if not entry.isfile():
+                    continue
+                content = None
+                if entry.name.endswith(f".{CLASS_ENDING}") and entry.size <= MOST_CLASS_BYTES:
+                    file = archive.extractfile(entry)
+                    content = "" if file is None else file.read().decode("utf-8", "replace").strip()
+                yield entry.name, entry.offset_data, entry.size, content
+    except TAR_ERRORS as error:
+        raise UserError(f"{path} is not a readable tar archive ({error}); copy it again") from error
+
+
+def is_compressed(path: Path) -> bool:
+    """By its name."""
+    return not path.name.lower().endswith(".tar")
+
+
+def sample_of(name: str) -> str:
+    """What files of one sample have in common: the path up to the first dot of the file's name."""
+    path = PurePosixPath(name)
+    return str(path.with_name(path.name.split(".", 1)[0]))
+
+
+def classes_by_sample(members: list[Member], classes: dict[str, str]) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Class ids and names from the `.cls` files. Raises UserError where a picture has none."""
+    told = [classes.get(f"{each.shard}/{sample_of(each.name)}") for each in members]
+    missing = [each.name for each, name in zip(members, told, strict=True) if name is None]
+    if missing:
+        raise UserError(f"{shown(missing[0])} has no .cls beside it, but other pictures do ({len(missing)} have none)")
+    found = [name for name in told if name is not None]
+    names = sorted(set(found), key=lambda name: (not name.isdecimal(), int(name) if name.isdecimal() else 0, name))
+    if all(name.isdecimal() for name in names):
+        names = [str(number) for number in range(int(names[-1]) + 1)]
+    ids = {name: number for number, name in enumerate(names)}
+    return np.array([ids[name] for name in found], np.int64), tuple(map(shown, names))
+
+
+def expanded(pattern: str) -> list[Path]:
+    """The files that a pattern with {000..009}, {a,b}, * or ? means, in order. Raises UserError for missing ones."""
+    parts = [choices(part) for part in re.split(r"(\{[^{}]*\})", pattern)]
+    found: list[Path] = []
+    for chosen in product(*parts):
+        text = "".join(chosen)
+        is_pattern = glob.has_magic(text) and not Path(text).is_file()
+        found += map(Path, sorted(glob.glob(text)) if is_pattern else [text])  # noqa: PTH207  (absolute ones too)
+    missing = [path for path in found if not path.is_file()]
+    if not found or missing:
+        raise UserError(f"{missing[0] if missing else pattern}: no such file")
+    return found
+
+
+def choices(part: str) -> list[str]:
+    """What a part of a pattern stands for."""
+    if not part.startswith("{"):
+        return [part]
+    counted = re.fullmatch(r"\{(\d+)\.\.(\d+)\}", part)
+    if counted:
+        first, last = counted.groups()
+        return [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)]
+    return part[1:-1].split(",")

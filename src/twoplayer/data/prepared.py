@@ -1,0 +1,264 @@
+"""Pictures decoded once into a file of bytes that is mapped into memory from then on.
+
+A prepared set lies under `cache_folder()/data`, named by everything that it depends on: which files (names, sizes,
+times), the form, the version of this code and of Pillow. Chunks are decoded in parallel; what is done is written down
+chunk by chunk, so that an interrupted preparation goes on. Memory holds a few chunks at a time, however many pictures
+there are, and afterwards what the system keeps of the file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import PIL
+from filelock import FileLock
+
+from twoplayer.core.cache import cache_folder
+from twoplayer.core.errors import UserError
+from twoplayer.data.collection import Collection, digest_of
+from twoplayer.data.form import Form
+from twoplayer.data.pictures import BadPicture, decode, header
+
+VERSION = 1
+"""Of what is written; another one prepares anew."""
+
+CHUNK = 256
+"""Pictures that a thread decodes at a time."""
+
+MOST_BAD = 0.01
+"""The share of pictures that may be unreadable where they are skipped."""
+
+UNDONE, GOOD, BAD = 0, 1, 2
+
+Told = Callable[[int, int], None]
+"""Is told how many pictures of how many are done."""
+
+
+def nobody(done: int, n: int) -> None:
+    """Is told and shows nothing."""
+
+
+BadImages = Literal["error", "skip"]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Decoded pictures.
+
+    Attributes:
+        images: [N, C, H, W], uint8, mapped from disk.
+        rows: [N], which pictures of the collection they are.
+        bad: what was wrong with those that were left out.
+        folder: where they lie.
+    """
+
+    images: np.ndarray
+    rows: np.ndarray
+    bad: tuple[str, ...]
+    folder: Path
+
+    def remembered(self, name: str, find: Callable[[], str]) -> str:
+        """A text about these pictures that takes long to find."""
+        place = self.folder / name
+        if not place.is_file():
+            temporary = place.with_name(f"{name}.{os.getpid()}.tmp")
+            temporary.write_text(find(), encoding="utf-8")
+            temporary.replace(place)
+        return place.read_text(encoding="utf-8")
+
+
+def prepared(collection: Collection, form: Form, bad_images: BadImages, told: Told) -> Prepared:
+    """The pictures of a collection in one form, from the cache where they have been prepared before.
+
+    Raises:
+        UserError: a picture cannot be read, or too many; they differ in size and the form says none; no space.
+    """
+    key = digest_of([VERSION, PIL.__version__, form, bad_images, len(collection), collection.identity])
+    folder = cache_folder() / "data" / key[:32]
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / "lock"):
+        if not (folder / "facts.json").is_file():
+            _prepare(folder, collection, form, bad_images, told)
+        _forget_older(folder, collection, form)
+    return _opened(folder)
+
+
+def _prepare(folder: Path, collection: Collection, form: Form, bad_images: BadImages, told: Told) -> None:
+    shape = _shape(collection, form, bad_images)
+    form = Form(form.image_size, shape[0], form.crop)
+    _require_space(folder, collection, shape)
+    images = _mapped(folder / "images.u8", (len(collection), *shape))
+    state = _mapped(folder / "state.u8", (len(collection),))
+    bad: dict[int, str] = {}
+
+    def done(numbers: list[int], errors: dict[int, str]) -> None:
+        if errors and bad_images == "error":
+            raise BadPicture(errors[min(errors)])
+        images.flush()  # pictures before the word that they are there
+        state[numbers] = GOOD
+        state[list(errors)] = BAD
+        state.flush()
+        bad.update(errors)
+        _require_few(bad, len(collection))
+        told(int((state != UNDONE).sum()), len(collection))
+
+    state[state == BAD] = UNDONE  # of an interrupted preparation: their words are not kept
+    for numbers, errors in _in_parallel(_tasks(collection, state, form, images)):
+        done(numbers, errors)
+    rows = np.flatnonzero(state == GOOD)
+    if len(rows) == 0:
+        raise UserError(f"no picture of {collection.text} can be read: {bad[min(bad)]}")
+    for place, row in enumerate(rows if bad else ()):
+        images[place] = images[row]
+    images.flush()
+    os.truncate(folder / "images.u8", len(rows) * int(np.prod(shape)))
+    np.save(folder / "rows.npy", rows)
+    facts = {"shape": [len(rows), *map(int, shape)], "bad": [bad[number] for number in sorted(bad)]}
+    temporary = folder / "facts.tmp"
+    temporary.write_text(json.dumps(facts), encoding="utf-8")
+    temporary.replace(folder / "facts.json")
+    (folder / "state.u8").unlink()
+
+
+def _tasks(
+    collection: Collection, state: np.ndarray, form: Form, images: np.ndarray
+) -> Iterator[Callable[[], tuple[list[int], dict[int, str]]]]:
+    """Pieces of work, each for one chunk of the pictures that are not done."""
+
+    def place(number: int, encoded: bytes | BadPicture, errors: dict[int, str]) -> None:
+        try:
+            if isinstance(encoded, BadPicture):
+                raise encoded
+            found = decode(encoded, collection.names[number], form, collection.where(number))
+            if found.shape != images.shape[1:]:
+                raise UserError(
+                    f"{collection.text}: pictures differ in size; say the one to use, for example data.image_size=64"
+                )
+            images[number] = found
+        except BadPicture as error:
+            errors[number] = str(error)
+
+    def work(chunk: list[tuple[int, bytes | BadPicture]]) -> tuple[list[int], dict[int, str]]:
+        errors: dict[int, str] = {}
+        for number, encoded in chunk:
+            place(number, encoded, errors)
+        return [number for number, _ in chunk], errors
+
+    def read_and_work(numbers: list[int]) -> tuple[list[int], dict[int, str]]:
+        return work([(number, _read(collection, number)) for number in numbers])
+
+    if collection.is_random:
+        undone = np.flatnonzero(state == UNDONE)
+        for start in range(0, len(undone), CHUNK):
+            yield partial(read_and_work, undone[start : start + CHUNK].tolist())
+        return
+    waiting = ((number, encoded) for number, encoded in collection.stream() if state[number] == UNDONE)
+    while chunk := list(islice(waiting, CHUNK)):
+        yield partial(work, chunk)
+
+
+def _read(collection: Collection, number: int) -> bytes | BadPicture:
+    try:
+        return collection.read(number)
+    except BadPicture as error:
+        return error
+
+
+def _in_parallel(tasks: Iterator[Callable[[], Any]]) -> Iterator[Any]:
+    """Results in order; no more tasks begun than a few for each thread."""
+    workers = os.cpu_count() or 1
+    with ThreadPoolExecutor(workers) as pool:
+        begun: list[Future[Any]] = [pool.submit(task) for task in islice(tasks, 2 * workers)]
+        try:
+            while begun:
+                yield begun.pop(0).result()
+                begun += [pool.submit(task) for task in islice(tasks, 1)]
+        finally:
+            for each in begun:
+                each.cancel()
+
+
+def _shape(collection: Collection, form: Form, bad_images: BadImages) -> tuple[int, int, int]:
+    """(C, H, W) of every picture. Reads headers where the form does not say it. Raises UserError."""
+    if form.image_size is not None and form.channels is not None:
+        return form.channels, form.image_size, form.image_size
+    sizes, is_gray = set(), True
+    for number, encoded in collection.stream():
+        try:
+            if isinstance(encoded, BadPicture):
+                raise encoded
+            found = header(encoded, collection.where(number))
+        except BadPicture:
+            if bad_images == "error":
+                raise
+            continue
+        sizes.add(found.size)
+        is_gray = is_gray and found.is_gray
+    if not sizes:
+        raise UserError(f"no picture of {collection.text} can be read")
+    if form.image_size is None and len(sizes) > 1:
+        raise UserError(
+            f"{collection.text}: pictures differ in size; say the one to use, for example data.image_size=64"
+        )
+    width, height = min(sizes) if form.image_size is None else (form.image_size, form.image_size)
+    return form.channels or (1 if is_gray else 3), height, width
+
+
+def differing(collection: Collection) -> UserError:
+    """The error for pictures of several sizes where the form says none."""
+    return UserError(f"{collection.text}: pictures differ in size; say the one to use, for example data.image_size=64")
+
+
+def _require_few(bad: dict[int, str], n: int) -> None:
+    if len(bad) > max(MOST_BAD * n, 1):
+        raise UserError(f"{len(bad)} of {n} pictures cannot be read, more than {MOST_BAD:.0%}: first {bad[min(bad)]}")
+
+
+def _require_space(folder: Path, collection: Collection, shape: tuple[int, int, int]) -> None:
+    there = (folder / "images.u8").stat().st_size if (folder / "images.u8").exists() else 0
+    needed = len(collection) * int(np.prod(shape)) - there
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise UserError(
+            f"{collection.text} needs {needed / 2**30:.1f} GiB prepared, but {free / 2**30:.1f} GiB are free in "
+            f"{cache_folder()}; let TWOPLAYER_CACHE name a larger place, or say data.cache=none"
+        )
+
+
+def _mapped(path: Path, shape: tuple[int, ...]) -> np.memmap[Any, Any]:
+    """A file of bytes, as it is or made of zeros."""
+    size = int(np.prod(shape))
+    if not path.exists() or path.stat().st_size != size:
+        with path.open("wb") as file:
+            file.truncate(size)
+    return np.memmap(path, np.uint8, "r+", shape=shape)
+
+
+def _opened(folder: Path) -> Prepared:
+    facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
+    images = np.memmap(folder / "images.u8", np.uint8, "c", shape=tuple(facts["shape"]))
+    return Prepared(images, np.load(folder / "rows.npy"), tuple(facts["bad"]), folder)
+
+
+def _forget_older(folder: Path, collection: Collection, form: Form) -> None:
+    """Remove what was prepared of the same source in the same form before its files changed."""
+    pointers = folder.parent / "newest"
+    pointers.mkdir(exist_ok=True)
+    pointer = pointers / digest_of([collection.text, form])[:32]
+    with suppress(OSError):
+        before = pointer.read_text(encoding="utf-8")
+        if before != folder.name and "/" not in before:
+            collection.notes.append("its files have changed since they were prepared; they were prepared again")
+            shutil.rmtree(folder.parent / before, ignore_errors=True)
+    pointer.write_text(folder.name, encoding="utf-8")

@@ -63,4 +63,5 @@ def data_facts(data: ImageData) -> dict[str, Any]:
         "images": len(data),
         "shape": list(data.shape),
         "sha256": data.fingerprint,
+        "notes": list(data.notes),
     }

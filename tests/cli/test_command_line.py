@@ -73,7 +73,7 @@ def test_data(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["data", "digits"]) == 0
     told = capsys.readouterr().out
     assert "warning" not in told
-    for part in ("1,797", "8 x 8 pixels, gray", "0 (1", "twoplayer train digits"):
+    for part in ("1,797", "8 x 8 pixels", "gray", "0 (1", "digits-pictures.png", "twoplayer train digits"):
         assert part in told, part
 
 
@@ -217,12 +217,20 @@ def test_photographs_of_all_sizes(capsys: pytest.CaptureFixture[str], tmp_path: 
         Image.new("RGB", size, (number, 0, 0)).save(folder / f"{number}.png")
     assert run(["data", str(folder)]) == 0
     told = capsys.readouterr().out
-    assert "pictures differ in size, from 45x45 to 80x40 pixels" in told
-    assert "32 x 32 pixels, color" in told
+    assert "3 different ones, 45 x 45 to 80 x 40 pixels" in told
+    assert "data.image_size=32, color" in told
+    assert (tmp_path / "photos-pictures.png").is_file()
     assert f"--data {folder} data.image_size=32 batch_size=3" in told
     (folder / "3.jpg").write_text("no picture")
+    assert run(["data", str(folder), "--sheet", "elsewhere.png"]) == 0
+    told = capsys.readouterr().out
+    assert "3.jpg cannot be read" in told
+    assert "data.bad_images=skip" in told
+    assert (tmp_path / "elsewhere.png").is_file()
+    for number in range(3):
+        (folder / f"{number}.png").unlink()
     assert run(["data", str(folder)]) == 2
-    assert "3.jpg cannot be read" in capsys.readouterr().out
+    assert "cannot be used before that is mended" in capsys.readouterr().err
 
 
 class Terminal(io.StringIO):

@@ -31,8 +31,8 @@ def data(
     from twoplayer.data.source import open_source, title_of
     from twoplayer.runs.grid import save_png, tile
 
-    opened = open_source(source)
-    survey = opened.survey()
+    opened, recipe = open_source(source), recipe_for(source)
+    survey = opened.survey(recipe.data.split if recipe else "train")
     for label, text in describe(survey, opened.text).items():
         typer.echo(f"{label:8} {text}")
     for problem in problems(survey):
@@ -42,7 +42,6 @@ def data(
     place = sheet or Path(f"{title_of(opened.text)}-pictures.png")
     save_png(tile(torch.from_numpy(survey.sheet)), place)
     typer.echo(f"sheet    {place}")
-    recipe = recipe_for(source)
     typer.echo(f"train    twoplayer train {recipe.name}" if recipe else f"train    {general_command(source, survey)}")
 
 

@@ -31,8 +31,8 @@ class EncodedSource(Source):
     def collection(self, split: Split) -> Collection:
         """Its pictures. Raises UserError."""
 
-    def survey(self) -> Survey:
-        return survey_of_collection(self.collection("train"))
+    def survey(self, split: Split = "train") -> Survey:
+        return survey_of_collection(self.collection(split))
 
     def load(self, split: Split, form: Form) -> ImageData:
         return self.images(Wanted(split, form))

@@ -34,7 +34,7 @@ class NpzSource(FileSource):
         arrays = _read(Path(self.path).expanduser())
         if "images" not in arrays:
             raise UserError(f"{self.path} has no array 'images' (it has: {', '.join(arrays) or 'nothing'})")
-        images = torch.from_numpy(_channels_first(arrays["images"], self.path))
+        images = torch.from_numpy(channels_first(arrays["images"], self.path))
         if images.numel() == 0:
             raise UserError(f"{self.path} has no images (their shape is {list(images.shape)})")
         data = ImageData(images, self.text, conditions=_conditions(arrays, self.path)).resized(form)
@@ -77,7 +77,8 @@ def _array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
         return np.lib.format.read_array(member, allow_pickle=False)
 
 
-def _channels_first(images: np.ndarray, path: str) -> np.ndarray:
+def channels_first(images: np.ndarray, path: str) -> np.ndarray:
+    """Images of one of the layouts as [N, C, H, W]. Raises UserError."""
     if images.dtype != np.uint8:
         raise UserError(f"{path}: 'images' must be uint8, 0 to 255, not {images.dtype}")
     if images.ndim == 3:

@@ -98,6 +98,9 @@ def _prepare(folder: Path, collection: Collection, form: Form, bad_images: BadIm
     shape = _shape(collection, form, bad_images)
     form = Form(form.image_size, shape[0], form.crop)
     _require_space(folder, collection, shape)
+    size = len(collection) * int(np.prod(shape))
+    if not (folder / "images.u8").exists() or (folder / "images.u8").stat().st_size != size:
+        (folder / "state.u8").unlink(missing_ok=True)  # what it says is of other pixels
     images = _mapped(folder / "images.u8", (len(collection), *shape))
     state = _mapped(folder / "state.u8", (len(collection),))
     bad: dict[int, str] = {}
@@ -119,6 +122,7 @@ def _prepare(folder: Path, collection: Collection, form: Form, bad_images: BadIm
     rows = np.flatnonzero(state == GOOD)
     if len(rows) == 0:
         raise UserError(f"no picture of {collection.text} can be read: {bad[min(bad)]}")
+    (folder / "state.u8").unlink()  # from here on rows move: what is interrupted now begins anew
     for place, row in enumerate(rows if bad else ()):
         images[place] = images[row]
     images.flush()
@@ -128,7 +132,6 @@ def _prepare(folder: Path, collection: Collection, form: Form, bad_images: BadIm
     temporary = folder / "facts.tmp"
     temporary.write_text(json.dumps(facts), encoding="utf-8")
     temporary.replace(folder / "facts.json")
-    (folder / "state.u8").unlink()
 
 
 def _tasks(
@@ -222,7 +225,9 @@ def differing(collection: Collection) -> UserError:
 
 def _require_few(bad: dict[int, str], n: int) -> None:
     if len(bad) > max(MOST_BAD * n, 1):
-        raise UserError(f"{len(bad)} of {n} pictures cannot be read, more than {MOST_BAD:.0%}: first {bad[min(bad)]}")
+        raise UserError(
+            f"{len(bad)} of {n} pictures cannot be read, more than {100 * MOST_BAD:g} %: first {bad[min(bad)]}"
+        )
 
 
 def _require_space(folder: Path, collection: Collection, shape: tuple[int, int, int]) -> None:

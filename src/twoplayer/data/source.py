@@ -64,9 +64,9 @@ class Source(Component):
         """The source as a recipe keeps it: places on disk are absolute, so that it is found from any folder."""
         return self.syntax
 
-    def survey(self) -> Survey:
+    def survey(self, split: Split = "train") -> Survey:
         """A first look at everything that is there."""
-        return survey_of_images(self.load("train", Form()))
+        return survey_of_images(self.load(split, Form()))
 
     def images(self, wanted: Wanted) -> ImageData:
         """The images that are wanted. Raises UserError with one line on how to mend what is wrong."""

@@ -151,5 +151,7 @@ def _chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
 
 def _constant(images: np.ndarray) -> int:
     """How many of images [n, C, H, W] have one color only."""
+    if not len(images):
+        return 0
     flat = images.reshape(len(images), -1)
-    return int((flat.min(1) == flat.max(1)).sum()) if len(flat) else 0
+    return int((flat.min(1) == flat.max(1)).sum())

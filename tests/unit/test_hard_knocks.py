@@ -1,0 +1,194 @@
+"""What a run survives: kills, signals anywhere, a full disk, headers that lie. Children are forked, not started."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+import twoplayer as tp
+from tests.conftest import TINY
+from twoplayer.cli.main import run
+from twoplayer.core.errors import UserError
+from twoplayer.runs.folder import RunFolder
+from twoplayer.training.checkpoint import read_newest, write_checkpoint
+
+pytestmark = [
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork"),
+    pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning"),
+]
+
+TRIALS = 50
+
+
+def forked(work: Callable[[], int | None]) -> int:
+    """A child process that does the work and exits with what it answers; its process id."""
+    child = os.fork()
+    if child:
+        return child
+    code = 1
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        code = work() or 0
+    finally:
+        os._exit(code)
+
+
+def ended(child: int, seconds: float) -> int:
+    """The child's exit code, minus the number of the signal that killed it; it is killed when it takes longer."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        found, status = os.waitpid(child, os.WNOHANG)
+        if found:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.01)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    raise AssertionError(f"it did not end within {seconds} s")
+
+
+def test_a_kill_in_the_middle_of_saving_never_leaves_a_torn_checkpoint(tmp_path: Path) -> None:
+    """50 trials: the newest checkpoint is always whole, and never older than one that was once complete."""
+    draw = random.Random(0)
+    folder = RunFolder(tmp_path / "run")
+    folder.path.mkdir()
+    folder.prepare("")
+    tree = {f"weight {n}": torch.arange(50_000, dtype=torch.float32) for n in range(4)}
+    step, cut = 0, 0
+
+    def save_on_and_on() -> None:
+        for number in range(step + 1, step + 1000):
+            write_checkpoint(folder, number, tree | {"step": number}, {})
+            for old in folder.checkpoint_steps()[:-2]:
+                shutil.rmtree(folder.checkpoint(old))
+
+    for _ in range(TRIALS):
+        child = forked(save_on_and_on)
+        time.sleep(draw.uniform(0.0, 0.06))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        cut += any(each.name.startswith(".") for each in folder.checkpoints.iterdir())
+        found = read_newest(folder)
+        now = 0 if found is None else found[0]["step"]
+        assert now >= step
+        if found is not None:
+            assert all(torch.equal(found[0][name], value) for name, value in tree.items())
+        step = now
+    assert step > 0
+    assert cut > TRIALS // 10, "kills met saving on the way"
+
+
+PLACES = {
+    "D's step": "twoplayer.training.play.update_discriminator",
+    "G's step": "twoplayer.training.play.update_generator",
+    "sampling": "twoplayer.training.recorder.Recorder.on_sample",
+    "judging": "twoplayer.training.recorder.Recorder.row",
+    "saving": "twoplayer.training.recorder.write_checkpoint",
+    "preparation": "twoplayer.session.prepare",
+    "before the first step": "twoplayer.session.recorder_of",
+}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+@pytest.mark.parametrize("place", PLACES)
+def test_a_signal_anywhere_saves_and_says_130(
+    place: str, number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import importlib
+
+    name, attribute = PLACES[place].rsplit(".", 1)
+    try:
+        owner = importlib.import_module(name)
+    except ModuleNotFoundError:
+        module, kind = name.rsplit(".", 1)
+        owner = getattr(importlib.import_module(module), kind)
+    original, calls = getattr(owner, attribute), 0
+
+    def hit(*args: object, **kwargs: object) -> object:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            os.kill(os.getpid(), number)
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(owner, attribute, hit)
+    out = tmp_path / "run"
+    words = ["train", *TINY, "--out", str(out), "--quiet", "--device", "cpu"]
+    assert ended(forked(lambda: run(words)), 10.0) == 130
+    monkeypatch.undo()
+    again = tp.train(out=out, resume=True, device="cpu", quiet=True) if out.exists() else None
+    assert again is None or again.metrics[-1]["step"] == 6
+    if place in ("D's step", "G's step"):
+        assert again is not None
+
+
+def test_a_second_signal_leaves_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from twoplayer.training import play
+
+    begun = tmp_path / "begun"
+
+    def slow(game: object) -> None:
+        begun.touch()
+        deadline = time.monotonic() + 30.0
+        while time.monotonic() < deadline:
+            time.sleep(0.05)
+
+    monkeypatch.setattr(play, "update_generator", slow)
+    child = forked(lambda: run(["train", *TINY, "--out", str(tmp_path / "run"), "--quiet", "--device", "cpu"]))
+    deadline = time.monotonic() + 20.0
+    while not begun.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.kill(child, signal.SIGTERM)
+    time.sleep(0.8)
+    os.kill(child, signal.SIGTERM)
+    assert ended(child, 2.0) == 130
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 3 MiB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    call = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(place)]
+    if not shutil.which("mount") or subprocess.run(call, capture_output=True, check=False).returncode:
+        pytest.skip("may not mount a small disk")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def test_a_full_disk_leaves_the_old_checkpoint_whole(small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from twoplayer.training import recorder
+
+    write = recorder.write_checkpoint
+
+    def write_and_fill(folder: RunFolder, *rest: object) -> None:
+        write(folder, *rest)  # type: ignore[arg-type]
+        with (small_disk / "filler").open("wb") as file:
+            file.write(bytes(2**22))
+
+    monkeypatch.setattr(recorder, "write_checkpoint", write_and_fill)
+    out = small_disk / "run"
+    assert ended(forked(lambda: run(["train", *TINY, "--out", str(out), "--quiet", "--device", "cpu"])), 20.0) == 2
+    monkeypatch.undo()
+    assert RunFolder(out).checkpoint_steps() == [4]
+    (small_disk / "filler").unlink()
+    assert tp.train(out=out, resume=True, device="cpu", quiet=True).metrics[-1]["step"] == 6
+
+
+@pytest.mark.parametrize("length", [2**62, 2**31, 10])
+def test_a_header_that_lies_about_its_size_is_refused(length: int, tmp_path: Path, tiny_run: tp.Run) -> None:
+    shutil.copytree(tiny_run.path, tmp_path / "run")
+    path = tmp_path / "run" / "generator" / "generator.safetensors"
+    path.write_bytes(length.to_bytes(8, "little") + path.read_bytes()[8:])
+    with pytest.raises(UserError, match="generator"):
+        tp.load(tmp_path / "run").sample(2)

@@ -192,3 +192,47 @@ def test_a_header_that_lies_about_its_size_is_refused(length: int, tmp_path: Pat
     path.write_bytes(length.to_bytes(8, "little") + path.read_bytes()[8:])
     with pytest.raises(UserError, match="generator"):
         tp.load(tmp_path / "run").sample(2)
+
+
+def test_a_log_that_cannot_be_written_does_not_end_a_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from twoplayer.training import recorder
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(recorder, "append_row", full)
+    monkeypatch.setattr(recorder, "save_png", full)
+    trained = tp.train("digits", *TINY, out=tmp_path / "run", device="cpu", quiet=True)
+    said = [each.message for each in caplog.records if "cannot be written" in each.message]
+    assert said == [
+        "a picture cannot be written (No space left on device); training goes on without",
+        "the log cannot be written (No space left on device); training goes on without",
+    ]
+    assert trained.info.step == 6
+    assert trained.sample(3).shape == (3, 1, 8, 8)
+
+
+def test_a_line_of_the_log_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from twoplayer.runs.log import append_row, read_rows
+
+    path = tmp_path / "metrics.jsonl"
+    append_row(path, {"step": 1})
+    before = path.read_bytes()
+    monkeypatch.setattr("twoplayer.runs.log.json.dumps", lambda *_, **__: "x" * 2**16)
+    import resource
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"No space left|too large"):
+            append_row(path, {"step": 2})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    monkeypatch.undo()
+    assert path.read_bytes() == before
+    append_row(path, {"step": 3})
+    assert [row["step"] for row in read_rows(path)] == [1, 3]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from twoplayer.core.errors import UserError
@@ -22,9 +24,17 @@ CLASSIFIER_ERROR = "classifier/test_error"
 
 
 def append_row(path: Path, row: Row) -> None:
-    """Add a line and hand it to the system, so that a reader sees it at once."""
-    with path.open("ab") as file:
-        file.write((json.dumps(row, allow_nan=False) + "\n").encode())
+    """Add a line and hand it to the system, so that a reader sees it at once. Raises OSError; no half line is left."""
+    line = (json.dumps(row, allow_nan=False) + "\n").encode()
+    with path.open("ab", buffering=0) as file:
+        size = file.seek(0, os.SEEK_END)
+        try:
+            if file.write(line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        except OSError:
+            with suppress(OSError):
+                file.truncate(size)
+            raise
 
 
 def flush_to_disk(path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -23,6 +25,8 @@ from twoplayer.training.loop import Schedule
 from twoplayer.training.progress import Progress
 from twoplayer.training.state import TrainingState
 
+logger = logging.getLogger("twoplayer")
+
 
 @dataclass
 class Recorder:
@@ -39,6 +43,7 @@ class Recorder:
         titles: what stands above the columns of the grid.
         classifier_error: the share of test images that a discriminator names wrongly; logged at checkpoints.
         doctor: remarks on the log so far, asked for when vital signs have been taken.
+        lost: what could not be written on the way.
         vitals: vital signs of generator and discriminator, logged about as often as grids are made.
     """
 
@@ -53,6 +58,7 @@ class Recorder:
     classifier_error: Callable[[nn.Module], float] | None = None
     vitals: Callable[[nn.Module, nn.Module], dict[str, float]] | None = None
     doctor: Callable[[list[Row]], list[str]] | None = None
+    lost: set[str] = field(default_factory=set)
 
     def on_step(self, state: TrainingState) -> None:
         self.progress.advance(state.step)
@@ -64,7 +70,8 @@ class Recorder:
         row |= gradient_norms(state)
         if self.vitals and self._vitals_due(state.step):
             row |= self.vitals(state.generator_for_use, state.discriminator_for_use)
-        append_row(self.folder.metrics, row)
+        with self.going_on_without("the log"):
+            append_row(self.folder.metrics, row)
         self.progress.figures(row)
         if self.doctor and self._vitals_due(state.step):
             for remark in self.doctor(read_rows(self.folder.metrics)):
@@ -89,14 +96,26 @@ class Recorder:
         facts: dict[str, str | int | float] = {"step": state.step}
         if epoch_ended is not None:
             facts["epoch_ended"] = epoch_ended
-        save_png(tile(images, len(self.titles) or None, self.titles), self.folder.sample_grid(state.step), facts)
+        with self.going_on_without("a picture"):
+            save_png(tile(images, len(self.titles) or None, self.titles), self.folder.sample_grid(state.step), facts)
+
+    @contextmanager
+    def going_on_without(self, what: str) -> Iterator[None]:
+        """A log or a picture that cannot be written does not end a training; it is said once."""
+        try:
+            yield
+        except OSError as error:
+            if what not in self.lost:
+                self.lost.add(what)
+                logger.warning("%s cannot be written (%s); training goes on without", what, error.strerror or error)
 
     def on_checkpoint(self, state: TrainingState, *, scheduled: bool) -> None:
         if scheduled:
             figure = self.judge(state.generator_for_use)
             if figure < state.best_figure:
                 state.best_step, state.best_figure = state.step, figure
-        flush_to_disk(self.folder.metrics)
+        with self.going_on_without("the log"):
+            flush_to_disk(self.folder.metrics)
         facts = {"data_sha256": self.info.data_sha256, "recipe": core(self.recipe)}
         write_checkpoint(self.folder, state.step, state.tree(), facts)
         self.publish(state)

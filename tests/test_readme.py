@@ -53,3 +53,13 @@ def test_overrides_in_the_readme_are_valid(line: str, capsys: pytest.CaptureFixt
     words = [word for word in words if word not in ("--data", "MY_PICTURES")]
     assert run([*words, "--data", "folder:nowhere"]) == 2
     assert "nowhere: no such folder" in capsys.readouterr().err
+
+
+def test_every_promise_names_a_test_that_is_there() -> None:
+    page = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(test_\w+)`", page))
+    there = set()
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        there |= set(re.findall(r"^def (test_\w+)\(", path.read_text(encoding="utf-8"), re.MULTILINE))
+    assert named
+    assert named <= there, named - there

@@ -206,9 +206,7 @@ class TarCollection(Collection):
         except OSError as error:
             raise bad_picture(self.names[number], error) from error
         if len(encoded) < member.size:
-            raise BadPicture(
-                f"{shown(self.names[number])} is cut off: {self.shards[member.shard]} has no more; copy it again"
-            )
+            raise BadPicture(self.names[number], f"{self.shards[member.shard].name} ends within it; copy it again")
         return encoded
 
     @property

@@ -169,4 +169,4 @@ def require_pictures(names: Sequence[str], where: str) -> None:
 
 def too_large(name: str, size: int) -> BadPicture:
     """The error for what is no picture by its size alone."""
-    return BadPicture(f"{shown(name)} cannot be read as a picture (it has {size:,} bytes); repair or remove it")
+    return BadPicture(name, f"it has {size:,} bytes")

@@ -88,8 +88,11 @@ class HubCollection(Collection):
             rows = rows.cast_column(column, datasets.Image(decode=False))
         except (TypeError, ValueError, pa.ArrowException) as error:
             raise UserError(f"{repository}: column {column!r} holds no pictures") from error
-        numbers = [f"{text}: row {row}" for row in range(len(rows))]
+        numbers = [f"row {row}" for row in range(len(rows))]
         return cls(text, numbers, labels, names, rows=rows, column=column)
+
+    def where(self, number: int) -> str:
+        return f"{self.text}: {self.names[number]}"
 
     @property
     def identity(self) -> str:
@@ -98,7 +101,7 @@ class HubCollection(Collection):
     def read(self, number: int) -> bytes:
         cell = self.rows[number][self.column]
         if cell is None or (cell["bytes"] is None and cell["path"] is None):
-            raise BadPicture(f"{self.names[number]} cannot be read as a picture (the cell is empty)")
+            raise BadPicture(self.where(number), "the cell is empty")
         encoded: bytes = cell["bytes"] if cell["bytes"] is not None else Path(cell["path"]).read_bytes()
         return encoded
 

@@ -84,7 +84,7 @@ class ParquetCollection(Collection):
         stat = path.stat()
         return cls(
             text,
-            [f"{path}: row {row}" for row in range(int(starts[-1]))],
+            [f"row {row}" for row in range(int(starts[-1]))],
             ids,
             names,
             path=path,
@@ -92,6 +92,9 @@ class ParquetCollection(Collection):
             starts=starts,
             stat=(stat.st_size, stat.st_mtime_ns),
         )
+
+    def where(self, number: int) -> str:
+        return f"{self.path}: {self.names[number]}"
 
     @property
     def identity(self) -> str:
@@ -111,9 +114,9 @@ class ParquetCollection(Collection):
 
     def _checked(self, number: int, encoded: bytes | None) -> bytes:
         if encoded is None:
-            raise BadPicture(f"{self.names[number]} cannot be read as a picture (the cell is empty)")
+            raise BadPicture(self.where(number), "the cell is empty")
         if len(encoded) > MOST_BYTES:
-            raise too_large(self.names[number], len(encoded))
+            raise too_large(self.where(number), len(encoded))
         return encoded
 
     def _group(self, group: int) -> list[bytes | None]:

@@ -29,7 +29,15 @@ UNREADABLE = (UnidentifiedImageError, OSError, ValueError, SyntaxError, EOFError
 
 
 class BadPicture(UserError):
-    """A picture that cannot be read; the message names it."""
+    """A picture that cannot be read; the message names the file.
+
+    Attributes:
+        why: what is wrong with it.
+    """
+
+    def __init__(self, where: str, why: str) -> None:
+        super().__init__(f"{shown(where)} cannot be read as a picture ({why}); repair or remove it")
+        self.why = why
 
 
 @dataclass(frozen=True)
@@ -128,7 +136,7 @@ def upright_size(picture: Image.Image) -> tuple[int, int]:
 def bad_picture(name: str, error: Exception) -> BadPicture:
     """What is wrong with a picture, in one line."""
     problem = "no known format" if isinstance(error, UnidentifiedImageError) else " ".join(str(error).split())
-    return BadPicture(f"{shown(name)} cannot be read as a picture ({problem}); repair or remove it")
+    return BadPicture(name, problem)
 
 
 def shown(name: str) -> str:

@@ -28,7 +28,7 @@ from twoplayer.core.cache import cache_folder
 from twoplayer.core.errors import UserError
 from twoplayer.data.collection import Collection, digest_of
 from twoplayer.data.form import Form
-from twoplayer.data.pictures import BadPicture, decode, header
+from twoplayer.data.pictures import BadPicture, decode, header, shown
 
 VERSION = 1
 """Of what is written; another one prepares anew."""
@@ -103,11 +103,11 @@ def _prepare(folder: Path, collection: Collection, form: Form, bad_images: BadIm
         (folder / "state.u8").unlink(missing_ok=True)  # what it says is of other pixels
     images = _mapped(folder / "images.u8", (len(collection), *shape))
     state = _mapped(folder / "state.u8", (len(collection),))
-    bad: dict[int, str] = {}
+    bad: dict[int, BadPicture] = {}
 
-    def done(numbers: list[int], errors: dict[int, str]) -> None:
+    def done(numbers: list[int], errors: dict[int, BadPicture]) -> None:
         if errors and bad_images == "error":
-            raise BadPicture(errors[min(errors)])
+            raise errors[min(errors)]
         images.flush()  # pictures before the word that they are there
         state[numbers] = GOOD
         state[list(errors)] = BAD
@@ -128,7 +128,10 @@ def _prepare(folder: Path, collection: Collection, form: Form, bad_images: BadIm
     images.flush()
     os.truncate(folder / "images.u8", len(rows) * int(np.prod(shape)))
     np.save(folder / "rows.npy", rows)
-    facts = {"shape": [len(rows), *map(int, shape)], "bad": [bad[number] for number in sorted(bad)]}
+    facts = {
+        "shape": [len(rows), *map(int, shape)],
+        "bad": [f"{shown(collection.names[number])} ({bad[number].why})" for number in sorted(bad)],
+    }
     temporary = folder / "facts.tmp"
     temporary.write_text(json.dumps(facts), encoding="utf-8")
     temporary.replace(folder / "facts.json")
@@ -136,10 +139,10 @@ def _prepare(folder: Path, collection: Collection, form: Form, bad_images: BadIm
 
 def _tasks(
     collection: Collection, state: np.ndarray, form: Form, images: np.ndarray
-) -> Iterator[Callable[[], tuple[list[int], dict[int, str]]]]:
+) -> Iterator[Callable[[], tuple[list[int], dict[int, BadPicture]]]]:
     """Pieces of work, each for one chunk of the pictures that are not done."""
 
-    def place(number: int, encoded: bytes | BadPicture, errors: dict[int, str]) -> None:
+    def place(number: int, encoded: bytes | BadPicture, errors: dict[int, BadPicture]) -> None:
         try:
             if isinstance(encoded, BadPicture):
                 raise encoded
@@ -150,15 +153,15 @@ def _tasks(
                 )
             images[number] = found
         except BadPicture as error:
-            errors[number] = str(error)
+            errors[number] = error
 
-    def work(chunk: list[tuple[int, bytes | BadPicture]]) -> tuple[list[int], dict[int, str]]:
-        errors: dict[int, str] = {}
+    def work(chunk: list[tuple[int, bytes | BadPicture]]) -> tuple[list[int], dict[int, BadPicture]]:
+        errors: dict[int, BadPicture] = {}
         for number, encoded in chunk:
             place(number, encoded, errors)
         return [number for number, _ in chunk], errors
 
-    def read_and_work(numbers: list[int]) -> tuple[list[int], dict[int, str]]:
+    def read_and_work(numbers: list[int]) -> tuple[list[int], dict[int, BadPicture]]:
         return work([(number, _read(collection, number)) for number in numbers])
 
     if collection.is_random:
@@ -223,7 +226,7 @@ def differing(collection: Collection) -> UserError:
     return UserError(f"{collection.text}: pictures differ in size; say the one to use, for example data.image_size=64")
 
 
-def _require_few(bad: dict[int, str], n: int) -> None:
+def _require_few(bad: dict[int, BadPicture], n: int) -> None:
     if len(bad) > max(MOST_BAD * n, 1):
         raise UserError(
             f"{len(bad)} of {n} pictures cannot be read, more than {100 * MOST_BAD:g} %: first {bad[min(bad)]}"

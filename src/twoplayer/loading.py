@@ -25,7 +25,7 @@ def load_data(options: DataOptions) -> ImageData:
 def wanted(options: DataOptions) -> Wanted:
     """What a recipe's `data` section wants of its source."""
     form = Form(options.image_size, options.channels, options.crop)
-    return Wanted(options.split, form, options.classes, options.limit, options.bad_images, options.cache, decoding())
+    return Wanted(options.split, form, options.classes, options.limit, options.bad_images, decoding())
 
 
 def decoding() -> Told:

@@ -23,7 +23,6 @@ from twoplayer.data.prepared import BadImages, Told, nobody
 from twoplayer.data.survey import Survey, survey_of_images
 
 Split = Literal["train", "test", "all"]
-Cache = Literal["disk", "none"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,6 @@ class Wanted:
         classes: only these, by name; empty: all.
         limit: only that many, drawn at random.
         bad_images: "error": one that cannot be read ends it; "skip": up to 1 % are left out and listed.
-        cache: "disk": decoded once and mapped from disk; "none": decoded whenever they are asked for.
         told: is told how many pictures of how many are decoded.
     """
 
@@ -45,7 +43,6 @@ class Wanted:
     classes: tuple[str, ...] = ()
     limit: int | None = None
     bad_images: BadImages = "error"
-    cache: Cache = "disk"
     told: Told = nobody
 
 

@@ -48,7 +48,6 @@ class DataOptions(Settings):
         crop: how images that are not square become square; see `data/form.py`.
         classes: train on these only, by name.
         bad_images: "error": a picture that cannot be read ends it; "skip": up to 1 % are left out and listed.
-        cache: "disk": pictures are decoded once and kept; "none": they are decoded whenever they are needed.
         limit: train on that many images only, drawn at random; others of the split are left out.
         flip: mirror each image left to right with probability 0.5.
         halvings: how often every image is blurred and halved, as the levels of a Laplacian pyramid are.
@@ -63,7 +62,6 @@ class DataOptions(Settings):
     crop: Literal["center", "random", "none"] = "center"
     classes: Annotated[tuple[str, ...], Field(strict=False)] = ()
     bad_images: Literal["error", "skip"] = "error"
-    cache: Literal["disk", "none"] = "disk"
     limit: int | None = Field(None, ge=1)
     flip: bool = False
     halvings: int = Field(0, ge=0, le=12)

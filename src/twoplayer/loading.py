@@ -8,7 +8,7 @@ from typing import Any
 from twoplayer.core.console import say
 from twoplayer.data.form import Form
 from twoplayer.data.images import ImageData
-from twoplayer.data.prepared import Told
+from twoplayer.data.prepared import Told, nobody
 from twoplayer.data.source import Wanted, open_source
 from twoplayer.recipes.schema import DataOptions
 
@@ -16,16 +16,16 @@ SECONDS_BEFORE_WORDS = 2.0
 SECONDS_BETWEEN_WORDS = 2.0
 
 
-def load_data(options: DataOptions) -> ImageData:
-    """The images that a recipe's `data` section means. Raises UserError."""
-    data = open_source(options.source).images(wanted(options))
+def load_data(options: DataOptions, *, quiet: bool = True) -> ImageData:
+    """The images that a recipe's `data` section means; unless quiet, long decoding is shown. Raises UserError."""
+    data = open_source(options.source).images(wanted(options, nobody if quiet else decoding()))
     return data.halved(options.halvings)
 
 
-def wanted(options: DataOptions) -> Wanted:
+def wanted(options: DataOptions, told: Told) -> Wanted:
     """What a recipe's `data` section wants of its source."""
     form = Form(options.image_size, options.channels, options.crop)
-    return Wanted(options.split, form, options.classes, options.limit, options.bad_images, decoding())
+    return Wanted(options.split, form, options.classes, options.limit, options.bad_images, told)
 
 
 def decoding() -> Told:

@@ -16,9 +16,10 @@ from PIL import Image
 
 from tests.conftest import random_images
 from twoplayer.core.errors import UserError
-from twoplayer.data import archives, collection
+from twoplayer.data import shards, zips
 from twoplayer.data.form import Form
 from twoplayer.data.source import Wanted, open_source
+from twoplayer.data.zips import ZipCollection
 
 
 def encoded(image: torch.Tensor, ending: str = "png") -> bytes:
@@ -118,7 +119,7 @@ def test_nothing_is_written_and_nothing_but_plain_files_is_read(tmp_path: Path) 
 def test_what_would_swell_is_refused_before_it_does(
     ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (archives, collection):
+    for module in (shards, zips):
         monkeypatch.setattr(module, "MOST_BYTES", 1000)
     path = MAKERS[ending](tmp_path / f"bomb.{ending}", FILES | {"set/cat/bomb.png": bytes(1_000_000)})
     with pytest.raises(UserError, match=r"bomb\.png cannot be read as a picture \(it has 1,000,000 bytes\)"):
@@ -131,7 +132,7 @@ def test_a_zip_that_lies_about_a_size(tmp_path: Path, monkeypatch: pytest.Monkey
     place = raw.rindex(b"PK\x01\x02")
     raw[place + 24 : place + 28] = (500).to_bytes(4, "little")
     path.write_bytes(raw)
-    monkeypatch.setattr(archives, "MOST_BYTES", 1000)
+    monkeypatch.setattr(zips, "MOST_BYTES", 1000)
     with pytest.raises(UserError, match=r"a\.png cannot be read as a picture"):
         open_source(str(path)).images(Wanted(form=Form(4, 3)))
 
@@ -168,3 +169,12 @@ def test_names_that_are_no_utf8_and_lines(tmp_path: Path) -> None:
         open_source(str(folder)).images(Wanted(form=Form(4, 3)))
     assert "\n" not in str(caught.value)
     assert r"new\nline.png cannot be read" in str(caught.value)
+
+
+def test_an_archive_that_was_replaced_is_read_anew(tmp_path: Path) -> None:
+    path = zipped(tmp_path / "set.zip", FILES)
+    assert ZipCollection.open(path, "set").read(0) == FILES[NAMES[0]]
+    path.unlink()
+    other = encoded(255 - PICTURES[0])
+    zipped(path, {NAMES[0]: other})
+    assert ZipCollection.open(path, "set").read(0) == other

@@ -99,6 +99,14 @@ def test_files_that_changed_since_are_noticed(folder: Path, decoded: list[str]) 
     assert torch.equal(load(folder).images[3], data.images[3]), "deleting it costs time only"
 
 
+def test_another_choice_of_pictures_is_no_change_of_files(folder: Path, decoded: list[str]) -> None:
+    whole, some = load(folder), load(folder, limit=5)
+    assert whole.notes == some.notes == load(folder, bad_images="skip").notes == ()
+    before = len(decoded)
+    assert load(folder).notes == load(folder, limit=5).notes == ()
+    assert len(decoded) == before
+
+
 def test_a_broken_picture_ends_it_or_is_left_out(folder: Path) -> None:
     (folder / "05.png").write_bytes(encoded(PICTURES[5])[:60])
     with pytest.raises(UserError, match=r"pictures/05\.png cannot be read as a picture .*; repair or remove it"):

@@ -47,6 +47,11 @@ class Collection(ABC):
     def identity(self) -> str:
         """A text that is another one when any file has changed since; cheap: names, sizes, times."""
 
+    @property
+    def selection(self) -> str:
+        """Which part of the source this is."""
+        return ""
+
     def where(self, number: int) -> str:
         """Where a picture lies, for messages."""
         return self.names[number]
@@ -63,13 +68,13 @@ class Collection(ABC):
     def stream(self) -> Iterator[tuple[int, bytes | BadPicture]]:
         """All pictures once, with their numbers, in the order in which they are read fastest."""
         for number in range(len(self)):
-            yield number, _tried(self, number)
+            yield number, tried(self, number)
 
     def some(self, wanted: set[int]) -> Iterator[tuple[int, bytes | BadPicture]]:
         """Some pictures, with their numbers."""
         if self.is_random:
             for number in sorted(wanted):
-                yield number, _tried(self, number)
+                yield number, tried(self, number)
         else:
             yield from (each for each in self.stream() if each[0] in wanted)
 
@@ -105,7 +110,11 @@ class Part(Collection):
     @property
     def identity(self) -> str:
         assert self.whole is not None
-        return digest_of([self.whole.identity, self.numbers.tolist(), self.class_names])
+        return digest_of([self.whole.identity, self.selection])
+
+    @property
+    def selection(self) -> str:
+        return digest_of([self.numbers.tolist(), self.class_names])
 
     @property
     def is_random(self) -> bool:
@@ -125,7 +134,8 @@ class Part(Collection):
         yield from ((places[number], encoded) for number, encoded in self.whole.stream() if number in places)
 
 
-def _tried(collection: Collection, number: int) -> bytes | BadPicture:
+def tried(collection: Collection, number: int) -> bytes | BadPicture:
+    """One encoded picture, or why it cannot be read."""
     try:
         return collection.read(number)
     except BadPicture as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from twoplayer.data.prepared import MOST_BAD
+from twoplayer.data.prepared import most_bad
 from twoplayer.data.survey import Survey
 
 FEW_IMAGES = 1000
@@ -49,7 +49,7 @@ def problems(survey: Survey) -> list[str]:
 
 def may_be_skipped(survey: Survey) -> bool:
     """Whether `data.bad_images=skip` would take it as it is."""
-    return 0 < len(survey.broken) <= max(MOST_BAD * (survey.n + len(survey.broken)), 1)
+    return 0 < len(survey.broken) <= most_bad(survey.n + len(survey.broken))
 
 
 def _sizes(survey: Survey) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
 
@@ -22,11 +22,11 @@ from twoplayer.core.errors import UserError
 from twoplayer.data.collection import MOST_BYTES, Collection, digest_of, too_large
 from twoplayer.data.encoded import EncodedSource
 from twoplayer.data.pictures import BadPicture
-from twoplayer.data.source import Split
+from twoplayer.data.source import FileSource, Split
 from twoplayer.data.tables import IMAGE_COLUMNS, LABEL_COLUMNS, MAX_CLASSES
 
 
-class ParquetSource(EncodedSource):
+class ParquetSource(FileSource, EncodedSource):
     """`FILE.parquet` with a column of encoded pictures and, where there is one, a column of class ids.
 
     The pictures are in the column `image`, `img` or `picture`, else in the only column that can hold any. Class ids are
@@ -35,15 +35,7 @@ class ParquetSource(EncodedSource):
 
     name: Literal["parquet"] = "parquet"
     syntax = "FILE.parquet"
-    path: str
-
-    @property
-    def text(self) -> str:
-        return str(Path(self.path).expanduser().resolve())
-
-    @classmethod
-    def parse(cls, text: str) -> Self | None:
-        return cls(path=text) if text.lower().endswith(".parquet") else None
+    ending = ".parquet"
 
     def collection(self, split: Split) -> Collection:
         return ParquetCollection.open(Path(self.path).expanduser(), self.text)
@@ -63,6 +55,7 @@ class ParquetCollection(Collection):
     column: str = ""
     starts: np.ndarray = field(default_factory=lambda: np.zeros(1, np.int64))
     stat: tuple[int, int] = (0, 0)
+    local: threading.local = field(default_factory=threading.local)
 
     @classmethod
     def open(cls, path: Path, text: str) -> ParquetCollection:
@@ -121,20 +114,17 @@ class ParquetCollection(Collection):
 
     def _group(self, group: int) -> list[bytes | None]:
         """The encoded pictures of a row group; each thread remembers its last one."""
-        mine: tuple[object, list[bytes | None]] | None = getattr(_threads, "group", None)
-        if mine is None or mine[0] != (self.path, self.stat, group):
+        mine: tuple[int, list[bytes | None]] | None = getattr(self.local, "group", None)
+        if mine is None or mine[0] != group:
             import pyarrow as pa
             import pyarrow.compute as pc
 
             with opened(self.path) as file:
                 column = file.read_row_group(group, [self.column]).column(self.column)
             cells = pc.struct_field(column, "bytes") if pa.types.is_struct(column.type) else column
-            mine = ((self.path, self.stat, group), cells.to_pylist())
-            _threads.group = mine
+            mine = (group, cells.to_pylist())
+            self.local.group = mine
         return mine[1]
-
-
-_threads = threading.local()
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from filelock import FileLock
 
 from twoplayer.core.cache import cache_folder
 from twoplayer.core.errors import UserError
-from twoplayer.data.collection import Collection, digest_of
+from twoplayer.data.collection import Collection, digest_of, tried
 from twoplayer.data.form import Form
 from twoplayer.data.pictures import BadPicture, decode, header, shown
 
@@ -90,7 +90,7 @@ def prepared(collection: Collection, form: Form, bad_images: BadImages, told: To
     with FileLock(folder / "lock"):
         if not (folder / "facts.json").is_file():
             _prepare(folder, collection, form, bad_images, told)
-        _forget_older(folder, collection, form)
+        _forget_older(folder, collection, form, bad_images)
     return _opened(folder)
 
 
@@ -148,9 +148,7 @@ def _tasks(
                 raise encoded
             found = decode(encoded, collection.names[number], form, collection.where(number))
             if found.shape != images.shape[1:]:
-                raise UserError(
-                    f"{collection.text}: pictures differ in size; say the one to use, for example data.image_size=64"
-                )
+                raise differing(collection)
             images[number] = found
         except BadPicture as error:
             errors[number] = error
@@ -162,7 +160,7 @@ def _tasks(
         return [number for number, _ in chunk], errors
 
     def read_and_work(numbers: list[int]) -> tuple[list[int], dict[int, BadPicture]]:
-        return work([(number, _read(collection, number)) for number in numbers])
+        return work([(number, tried(collection, number)) for number in numbers])
 
     if collection.is_random:
         undone = np.flatnonzero(state == UNDONE)
@@ -172,13 +170,6 @@ def _tasks(
     waiting = ((number, encoded) for number, encoded in collection.stream() if state[number] == UNDONE)
     while chunk := list(islice(waiting, CHUNK)):
         yield partial(work, chunk)
-
-
-def _read(collection: Collection, number: int) -> bytes | BadPicture:
-    try:
-        return collection.read(number)
-    except BadPicture as error:
-        return error
 
 
 def _in_parallel(tasks: Iterator[Callable[[], Any]]) -> Iterator[Any]:
@@ -214,11 +205,14 @@ def _shape(collection: Collection, form: Form, bad_images: BadImages) -> tuple[i
     if not sizes:
         raise UserError(f"no picture of {collection.text} can be read")
     if form.image_size is None and len(sizes) > 1:
-        raise UserError(
-            f"{collection.text}: pictures differ in size; say the one to use, for example data.image_size=64"
-        )
+        raise differing(collection)
     width, height = min(sizes) if form.image_size is None else (form.image_size, form.image_size)
     return form.channels or (1 if is_gray else 3), height, width
+
+
+def most_bad(n: int) -> float:
+    """How many of n pictures may be left out."""
+    return max(MOST_BAD * n, 1)
 
 
 def differing(collection: Collection) -> UserError:
@@ -227,7 +221,7 @@ def differing(collection: Collection) -> UserError:
 
 
 def _require_few(bad: dict[int, BadPicture], n: int) -> None:
-    if len(bad) > max(MOST_BAD * n, 1):
+    if len(bad) > most_bad(n):
         raise UserError(
             f"{len(bad)} of {n} pictures cannot be read, more than {100 * MOST_BAD:g} %: first {bad[min(bad)]}"
         )
@@ -259,11 +253,11 @@ def _opened(folder: Path) -> Prepared:
     return Prepared(images, np.load(folder / "rows.npy"), tuple(facts["bad"]), folder)
 
 
-def _forget_older(folder: Path, collection: Collection, form: Form) -> None:
-    """Remove what was prepared of the same source in the same form before its files changed."""
+def _forget_older(folder: Path, collection: Collection, form: Form, bad_images: BadImages) -> None:
+    """Remove what was prepared of the same pictures in the same way before their files changed."""
     pointers = folder.parent / "newest"
     pointers.mkdir(exist_ok=True)
-    pointer = pointers / digest_of([collection.text, form])[:32]
+    pointer = pointers / digest_of([collection.text, collection.selection, form, bad_images])[:32]
     with suppress(OSError):
         before = pointer.read_text(encoding="utf-8")
         if before != folder.name and "/" not in before:

@@ -88,11 +88,11 @@ class FileSource(Source):
     """One file, known by its ending.
 
     Attributes:
-        ending: of its name, lower case with the dot.
+        ending: of its name, lower case with the dot; or several.
         path: the file; it need not exist.
     """
 
-    ending: ClassVar[str]
+    ending: ClassVar[str | tuple[str, ...]]
     path: str
 
     @property

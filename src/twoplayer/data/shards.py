@@ -1,4 +1,4 @@
-"""Pictures in zip and tar archives, and WebDataset shards. Members are read in memory; nothing is unpacked.
+"""Pictures in tar archives, and WebDataset shards. Members are read in memory; nothing is unpacked.
 
 Links, devices and folders in an archive are no pictures, whatever they are called; a member's name is only a name.
 Source of the shards: https://github.com/webdataset/webdataset: files of one sample have one name up to its first dot;
@@ -11,14 +11,12 @@ import glob
 import os
 import re
 import tarfile
-import threading
-import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path, PurePosixPath
-from typing import Literal, Self
+from typing import Literal
 
 import numpy as np
 
@@ -34,38 +32,16 @@ from twoplayer.data.collection import (
 )
 from twoplayer.data.encoded import EncodedSource
 from twoplayer.data.pictures import BadPicture, bad_picture, shown
-from twoplayer.data.source import Split
+from twoplayer.data.source import FileSource, Split
 
 TAR_ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 CLASS_ENDING = "cls"
 MOST_CLASS_BYTES = 1024
 
-ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, NotImplementedError)
-"""What a damaged, encrypted or foreign zip archive raises."""
-
 TAR_ERRORS = (tarfile.TarError, zlib.error, OSError, EOFError)
 
 
-class ZipSource(EncodedSource):
-    """`FILE.zip`: pictures, class folders optional. It has no splits: every split is the whole."""
-
-    name: Literal["zip"] = "zip"
-    syntax = "FILE.zip"
-    path: str
-
-    @property
-    def text(self) -> str:
-        return str(Path(self.path).expanduser().resolve())
-
-    @classmethod
-    def parse(cls, text: str) -> Self | None:
-        return cls(path=text) if text.lower().endswith(".zip") else None
-
-    def collection(self, split: Split) -> Collection:
-        return ZipCollection.open(Path(self.path).expanduser(), self.text)
-
-
-class ShardsSource(EncodedSource):
+class ShardsSource(FileSource, EncodedSource):
     """`FILE.tar` or several as a pattern: `train-{000..009}.tar`, `train-*.tar`; also .tar.gz, .tgz, .tar.bz2, .tar.xz.
 
     Pictures with class folders, or samples in the manner of WebDataset.
@@ -73,75 +49,10 @@ class ShardsSource(EncodedSource):
 
     name: Literal["shards"] = "shards"
     syntax = "FILE.tar"
-    path: str
-
-    @property
-    def text(self) -> str:
-        path = Path(self.path).expanduser()
-        return str(path if path.is_absolute() else Path.cwd() / path)
-
-    @classmethod
-    def parse(cls, text: str) -> Self | None:
-        return cls(path=text) if text.lower().endswith(TAR_ENDINGS) else None
+    ending = TAR_ENDINGS
 
     def collection(self, split: Split) -> Collection:
         return TarCollection.open(expanded(str(Path(self.path).expanduser())), self.text)
-
-
-@dataclass
-class ZipCollection(Collection):
-    """The pictures of one zip archive."""
-
-    path: Path = Path()
-    members: list[zipfile.ZipInfo] = field(default_factory=list)
-
-    @classmethod
-    def open(cls, path: Path, text: str) -> ZipCollection:
-        """Read the archive's directory. Raises UserError."""
-        if not path.is_file():
-            raise UserError(f"{path}: no such file")
-        try:
-            with zipfile.ZipFile(path) as archive:
-                members = [each for each in archive.infolist() if not each.is_dir() and is_picture_name(each.filename)]
-        except ZIP_ERRORS as error:
-            raise UserError(f"{path} is not a readable zip archive ({error}); copy it again") from error
-        if any(each.flag_bits & 1 for each in members):
-            raise UserError(f"{path} is encrypted; unpack it with its password and use the folder")
-        members.sort(key=lambda each: each.filename)
-        names = [each.filename for each in members]
-        require_pictures(names, str(path))
-        return cls(text, names, *classes_by_folder(names), path=path, members=members)
-
-    def where(self, number: int) -> str:
-        return f"{self.path}: {self.names[number]}"
-
-    @property
-    def identity(self) -> str:
-        return digest_of((each.filename, each.CRC, each.file_size) for each in self.members)
-
-    def read(self, number: int) -> bytes:
-        member = self.members[number]
-        if member.file_size > MOST_BYTES:
-            raise too_large(self.where(number), member.file_size)
-        try:
-            with self._archive().open(member) as file:
-                encoded = file.read(MOST_BYTES + 1)
-        except ZIP_ERRORS as error:
-            raise bad_picture(self.where(number), error) from error
-        if len(encoded) > MOST_BYTES:
-            raise too_large(self.where(number), len(encoded))
-        return encoded
-
-    def _archive(self) -> zipfile.ZipFile:
-        """One for each thread, so that they do not wait for each other."""
-        mine: zipfile.ZipFile | None = getattr(_threads, str(self.path), None)
-        if mine is None:
-            mine = zipfile.ZipFile(self.path)
-            setattr(_threads, str(self.path), mine)
-        return mine
-
-
-_threads = threading.local()
 
 
 @dataclass(frozen=True)

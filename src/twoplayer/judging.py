@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from twoplayer.core.errors import UserError
 from twoplayer.core.rng import Stream
-from twoplayer.data.batches import Batches
+from twoplayer.data.batches import Batches, IndexedBatches
 from twoplayer.data.images import ImageData
 from twoplayer.evaluation.extraction import AUTO, Fitted, choose, fitted
 from twoplayer.evaluation.figures import Evaluation, Pool, catalogue_figures, memorization_figure
@@ -112,7 +112,7 @@ class Judge:
     def batches(self) -> Batches:
         """The same images as batches."""
         coarse = self.recipe.data.condition_on_coarse
-        return Batches(self.real, 1, Stream(0), torch.device("cpu"), condition_on_coarse=coarse)
+        return IndexedBatches(self.real, 1, Stream(0), torch.device("cpu"), condition_on_coarse=coarse)
 
     @cached_property
     def fitted(self) -> Fitted:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
 from twoplayer.core.console import say
@@ -18,18 +21,58 @@ SECONDS_BETWEEN_WORDS = 2.0
 
 def load_data(options: DataOptions, *, quiet: bool = True) -> ImageData:
     """The images that a recipe's `data` section means; unless quiet, long decoding is shown. Raises UserError."""
-    data = open_source(options.source).images(wanted(options, nobody if quiet else decoding()))
+    with nullcontext(nobody) if quiet else decoding() as told:
+        data = open_source(options.source).images(wanted(options, told))
     return data.halved(options.halvings)
 
 
 def wanted(options: DataOptions, told: Told) -> Wanted:
     """What a recipe's `data` section wants of its source."""
     form = Form(options.image_size, options.channels, options.crop)
-    return Wanted(options.split, form, options.classes, options.limit, options.bad_images, told)
+    return Wanted(options.split, form, options.classes, options.limit, options.bad_images, told, options.cache)
 
 
-def decoding() -> Told:
-    """Shows on stderr how far decoding is, where it takes longer than a moment."""
+@contextmanager
+def decoding() -> Iterator[Told]:
+    """Shows on stderr how far decoding is, where it takes longer than a moment: a bar in a terminal, else lines."""
+    if not sys.stderr.isatty():
+        yield _lines()
+        return
+    with ExitStack() as stack:
+        yield _bar(stack)
+
+
+def _bar(stack: ExitStack) -> Told:
+    """A bar that appears when it is worth it and is gone with the stack."""
+    begun, task, bar = time.monotonic(), None, None
+
+    def told(done: int, n: int) -> None:
+        nonlocal task, bar
+        if bar is None:
+            if time.monotonic() - begun < SECONDS_BEFORE_WORDS:
+                return
+            bar = stack.enter_context(rich_bar())
+            task = bar.add_task("decoding pictures", total=n)
+        bar.update(task, completed=done)
+
+    return told
+
+
+def rich_bar() -> Any:
+    """With the number done, the speed and the time left."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.text import Text
+
+    class Speed(ProgressColumn):
+        def render(self, task: Any) -> Text:
+            return Text(f"{task.speed or 0:,.0f}/s")
+
+    columns = (TextColumn("{task.description}"), BarColumn(None), MofNCompleteColumn(), Speed(), TimeRemainingColumn())
+    return Progress(*columns, TextColumn("left"), console=Console(stderr=True), expand=True)
+
+
+def _lines() -> Told:
     begun, last = time.monotonic(), 0.0
 
     def told(done: int, n: int) -> None:
@@ -60,7 +103,7 @@ def data_facts(data: ImageData) -> dict[str, Any]:
     return {
         "source": data.name,
         "split": data.split,
-        "images": len(data),
+        "images": data.count,
         "shape": list(data.shape),
         "sha256": data.fingerprint,
         "notes": list(data.notes),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shlex
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,9 @@ from twoplayer.core.precision import require_precision
 from twoplayer.core.protocols import Supervised
 from twoplayer.core.rng import Stream
 from twoplayer.core.stop import StopRequest
-from twoplayer.data.batches import Batches
+from twoplayer.data.batches import Batches, IndexedBatches, StreamedBatches
 from twoplayer.data.images import ImageData
+from twoplayer.data.streamed import OnHost
 from twoplayer.loading import data_facts
 from twoplayer.ops.convolution import count_parameters
 from twoplayer.recipes.load import check, load_recipe, to_yaml
@@ -74,6 +75,22 @@ def run_session(
     """Train to the recipe's end in a folder (the next free one without one) and write everything about it there."""
     require_precision(recipe.precision, device)
     batches = batches_of(recipe, data, device)
+    with closing(batches):
+        return _with_batches(folder, recipe, data, batches, stop, resume=resume, quiet=quiet)
+
+
+def _with_batches(
+    folder: RunFolder | None,
+    recipe: Recipe,
+    data: ImageData,
+    batches: Batches,
+    stop: StopRequest,
+    *,
+    resume: bool,
+    quiet: bool,
+) -> RunFolder:
+    """The session once its data is there."""
+    device = batches.device
     _require_given(recipe, batches)
     _require_goal(recipe)
     schedule = Schedule.of(recipe, batches)
@@ -85,16 +102,26 @@ def run_session(
 
 
 def batches_of(recipe: Recipe, data: ImageData, device: torch.device) -> Batches:
-    """The batches that a recipe means of given images."""
-    return Batches(
-        data,
-        recipe.batch_size,
-        Stream(recipe.seed).child("data"),
-        device,
-        flip=recipe.data.flip,
-        condition_on_coarse=recipe.data.condition_on_coarse,
-        labeled_per_class=recipe.data.labeled_per_class,
-    )
+    """The batches that a recipe means of given images, kept on the device where they fit. Raises UserError."""
+    options, stream = recipe.data, Stream(recipe.seed).child("data")
+    if data.streamed is not None and options.labeled_per_class is not None:
+        raise UserError("data.labeled_per_class chooses among all images: leave data.cache=none out")
+    how: dict[str, Any] = {
+        "flip": options.flip,
+        "condition_on_coarse": options.condition_on_coarse,
+        "labeled_per_class": options.labeled_per_class,
+    }
+    if data.streamed is None and fits_on(device, data.images):
+        return IndexedBatches(data, recipe.batch_size, stream, device, **how)
+    return StreamedBatches(data, data.streamed or OnHost(data), recipe.batch_size, stream, device, **how)
+
+
+def fits_on(device: torch.device, images: torch.Tensor) -> bool:
+    """Whether a device has room for stored images, and as much again for the training."""
+    if device.type != "cuda":
+        return True
+    free, _ = torch.cuda.mem_get_info(device)
+    return 2 * images.nbytes <= free
 
 
 def _run(
@@ -110,7 +137,7 @@ def _run(
     quiet: bool,
 ) -> RunFolder:
     """The session once its pieces are known to fit."""
-    device = batches.images.device
+    device = batches.device
     folder = folder or claim_next_run(Path("runs"), recipe.name)
     with folder.locked(), stop.deferring():
         if resume:

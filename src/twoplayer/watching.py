@@ -10,7 +10,7 @@ from torch import nn
 
 from twoplayer.core.protocols import Supervised
 from twoplayer.core.rng import Stream
-from twoplayer.data.batches import Batches
+from twoplayer.data.batches import Batches, IndexedBatches
 from twoplayer.data.images import ImageData
 from twoplayer.evaluation import doctor, vitals
 from twoplayer.evaluation.classifier import classifier_probe
@@ -86,7 +86,7 @@ def _vitals(recipe: Recipe, batches: Batches) -> vitals.Probe:
         if data is None:
             return None
         coarse = recipe.data.condition_on_coarse
-        return Batches(data, 1, Stream(0), batches.images.device, condition_on_coarse=coarse)
+        return IndexedBatches(data, 1, Stream(0), batches.device, condition_on_coarse=coarse)
 
     told = vitals.Told(recipe.generator.takes, recipe.discriminator.takes)
     return vitals.vitals_probe(batches, held_out, recipe.latents, told, recipe.seed)

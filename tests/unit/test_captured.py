@@ -12,7 +12,7 @@ from torch import Tensor
 from tests.contract.test_recipes import IMAGE_SHAPES, SMALLER
 from twoplayer.bench.workloads import in_blocks
 from twoplayer.core.rng import Stream
-from twoplayer.data.batches import Batches
+from twoplayer.data.batches import IndexedBatches
 from twoplayer.data.images import ImageData
 from twoplayer.recipes.load import load_recipe, parse_overrides
 from twoplayer.recipes.schema import Recipe
@@ -23,13 +23,13 @@ from twoplayer.training.state import TrainingState, new_state
 STREAM = Stream(3).child("train")
 
 
-def begun(name: str, *words: str, device: str = "cpu") -> tuple[Recipe, TrainingState, Batches]:
+def begun(name: str, *words: str, device: str = "cpu") -> tuple[Recipe, TrainingState, IndexedBatches]:
     recipe = load_recipe(name, parse_overrides(["batch_size=8", *SMALLER.get(name, ()), *words]))
     shape = IMAGE_SHAPES[recipe.data.source]
     images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (24, *shape), dtype=np.uint8))
     data = ImageData(images, "noise", "train", torch.arange(24) % 10, tuple(map(str, range(10))))
     where = torch.device(device)
-    batches = Batches(data, recipe.batch_size, Stream(3).child("data"), where, flip=recipe.data.flip)
+    batches = IndexedBatches(data, recipe.batch_size, Stream(3).child("data"), where, flip=recipe.data.flip)
     return recipe, new_state(recipe, shape, 10, where), batches
 
 

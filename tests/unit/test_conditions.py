@@ -17,7 +17,7 @@ from twoplayer.core.errors import UserError
 from twoplayer.core.modes import mode
 from twoplayer.core.rng import Stream
 from twoplayer.core.verdict import Verdict
-from twoplayer.data.batches import Batches, labeled_subset
+from twoplayer.data.batches import IndexedBatches, labeled_subset
 from twoplayer.data.images import ImageData
 from twoplayer.latents.normal import NormalLatents
 from twoplayer.networks.cgan import CganDiscriminator, CganGenerator
@@ -180,7 +180,7 @@ def test_the_labeled_few_are_as_many_of_each_class_and_always_the_same() -> None
 
 def test_labeled_batches_go_round_and_bring_their_own_labels() -> None:
     data = labeled()
-    batches = Batches(data, 10, Stream(0), CPU, labeled_per_class=5)
+    batches = IndexedBatches(data, 10, Stream(0), CPU, labeled_per_class=5)
     assert data.labels is not None
     seen: dict[bytes, int] = {}
     for number in range(3):

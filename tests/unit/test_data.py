@@ -15,7 +15,7 @@ from tests.conftest import random_images
 from twoplayer.cli.data import general_command
 from twoplayer.core.errors import UserError
 from twoplayer.core.rng import Stream
-from twoplayer.data.batches import Batches
+from twoplayer.data.batches import IndexedBatches
 from twoplayer.data.form import Form
 from twoplayer.data.hub import load_from_hub
 from twoplayer.data.images import ImageData
@@ -295,26 +295,26 @@ def test_the_fingerprint_knows_pixels_shape_and_labels() -> None:
 
 def test_batches_pass_over_everything_in_a_new_order_each_time() -> None:
     images = torch.arange(10, dtype=torch.uint8).view(10, 1, 1, 1)
-    batches = Batches(ImageData(images, "ten", labels=torch.arange(10)), 3, Stream(0), CPU)
+    batches = IndexedBatches(ImageData(images, "ten", labels=torch.arange(10)), 3, Stream(0), CPU)
     assert batches.per_epoch == 3
     passes = [torch.cat([batches[3 * epoch + i].labels for i in range(3)]).tolist() for epoch in range(2)]
     assert all(len(set(seen)) == 9 for seen in passes), "no image twice, the partial batch dropped"
     assert passes[0] != passes[1]
-    again = Batches(ImageData(images, "ten", labels=torch.arange(10)), 3, Stream(0), CPU)
+    again = IndexedBatches(ImageData(images, "ten", labels=torch.arange(10)), 3, Stream(0), CPU)
     assert torch.equal(again[4].images, batches[4].images), "a batch depends on its number only"
 
 
 def test_flip_mirrors_about_half() -> None:
     images = torch.zeros(400, 1, 1, 2, dtype=torch.uint8)
     images[..., 0] = 255
-    batch = Batches(ImageData(images, "left"), 400, Stream(0), CPU, flip=True)[0]
+    batch = IndexedBatches(ImageData(images, "left"), 400, Stream(0), CPU, flip=True)[0]
     mirrored = (batch.images[:, 0, 0, 1] == 1.0).float().mean()
     assert 0.4 < mirrored < 0.6
 
 
 def test_a_batch_larger_than_the_data() -> None:
     with pytest.raises(UserError, match="batch_size=5 is larger than the data"):
-        Batches(ImageData(random_images(4), "four"), 5, Stream(0), CPU)
+        IndexedBatches(ImageData(random_images(4), "four"), 5, Stream(0), CPU)
 
 
 def test_inspection_finds_what_is_wrong() -> None:

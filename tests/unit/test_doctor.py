@@ -14,7 +14,7 @@ from tests.conftest import random_images
 from twoplayer.core.batch import to_float
 from twoplayer.core.rng import Stream
 from twoplayer.core.verdict import Verdict
-from twoplayer.data.batches import Batches
+from twoplayer.data.batches import IndexedBatches
 from twoplayer.data.images import ImageData
 from twoplayer.evaluation import vitals
 from twoplayer.evaluation.doctor import diagnose, remarks
@@ -197,7 +197,7 @@ class _Tone(torch.nn.Module):
 def test_vital_signs() -> None:
     train, other, fresh = (random_images(400, seed=seed) for seed in range(3))
     batches, held_out = (
-        Batches(ImageData(images, "test"), 1, Stream(0), torch.device("cpu")) for images in (train, other)
+        IndexedBatches(ImageData(images, "test"), 1, Stream(0), torch.device("cpu")) for images in (train, other)
     )
     probe = vitals.vitals_probe(batches, lambda: held_out, NormalLatents(dim=3), vitals.Told(), seed=0)
     good = probe(_Copies(to_float(fresh)), _Tone())

@@ -17,7 +17,7 @@ from tests.conftest import random_images
 from twoplayer.core.batch import to_float
 from twoplayer.core.errors import UserError
 from twoplayer.core.rng import Stream
-from twoplayer.data.batches import Batches
+from twoplayer.data.batches import IndexedBatches
 from twoplayer.data.images import ImageData
 from twoplayer.networks.lapgan import LapganDiscriminator, LapganGenerator
 from twoplayer.ops.pyramid import coarse, downsample, pyramid, reconstruct, upsample
@@ -69,7 +69,7 @@ def test_levels_are_ordinary_recipes_with_the_pyramid_s_images() -> None:
         level = recipe.level(number)
         halved = data.halved(level.data.halvings)
         assert halved.shape == (3, size, size)
-        batch = Batches(halved, 10, Stream(0), torch.device("cpu"), condition_on_coarse=number > 0)[0]
+        batch = IndexedBatches(halved, 10, Stream(0), torch.device("cpu"), condition_on_coarse=number > 0)[0]
         assert (batch.condition is not None) == (number > 0)
         if batch.condition is not None:
             torch.testing.assert_close(batch.condition, coarse(batch.images))

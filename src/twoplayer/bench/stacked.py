@@ -21,7 +21,7 @@ from twoplayer.bench.known_modes import Figures, KnownModes
 from twoplayer.core.batch import BatchSupply
 from twoplayer.core.protocols import ImageShape, Latents
 from twoplayer.core.rng import Stream
-from twoplayer.data.batches import Batches
+from twoplayer.data.batches import IndexedBatches
 from twoplayer.data.form import Form
 from twoplayer.data.idx import MnistSource
 from twoplayer.data.images import ImageData
@@ -80,7 +80,7 @@ class StackedMnist(KnownModes):
         return self.classifier.network.observe(digits).see("probabilities")
 
     def batches(self, recipe: Recipe, device: torch.device) -> BatchSupply:
-        return Batches(self.train, recipe.batch_size, Stream(recipe.seed).child("data"), device)
+        return IndexedBatches(self.train, recipe.batch_size, Stream(recipe.seed).child("data"), device)
 
     def judge(self, generator: nn.Module, latents: Latents, stream: Stream) -> Figures:
         blocks = sample_blocks(generator, latents, self.num_fakes, stream)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from twoplayer.bench import files
 from twoplayer.bench.duel import Contender, python, running, take_turns
 from twoplayer.bench.flops import convolution_peak, layer_flops, useful_flops
 from twoplayer.bench.workloads import SAMPLES, Setup, setup_of
@@ -19,7 +20,7 @@ from twoplayer.core.precision import compute_dtype, require_precision
 from twoplayer.core.rng import Stream
 from twoplayer.loading import load_data
 from twoplayer.ops.gaussian_noise import GaussianNoise
-from twoplayer.recipes.load import load_recipe
+from twoplayer.recipes.load import check, load_recipe
 from twoplayer.recipes.schema import Recipe
 from twoplayer.runs.environment import describe_environment
 from twoplayer.training.play import play_step
@@ -62,10 +63,13 @@ def without_size(part: Any) -> Any:
 
 
 def contenders(told: dict[str, Any], what: str) -> list[Contender]:
-    """Ours and the ordinary way."""
+    """Ours and the ordinary ways."""
+    ways = {"twoplayer": "ours", "plain PyTorch": "plain"}
+    if what == "files":
+        ways = files.ways(check(told["recipe"]).data)
     return [
         Contender(name, python("twoplayer.bench.worker"), told | {"what": what, "way": way})
-        for name, way in (("twoplayer", "ours"), ("plain PyTorch", "plain"))
+        for name, way in ways.items()
     ]
 
 
@@ -142,22 +146,26 @@ def rates(told: dict[str, Any], what: str, rounds: int, done: Callable[[], None]
 
     Args:
         told: see `description`.
-        what: "sample" or "data".
+        what: "sample" or "data"; where a recipe's pictures are in files, their decoding is measured too.
         rounds: turns of each.
         done: called after each turn.
     """
     recipe, device = setup_of(told).recipe, torch.device(told["device"])
+    baseline = "plain_pytorch"
+    if what == "data" and files.is_of_files(recipe.data):
+        what, baseline = "files", "plain_loop"
+        told = told | {"recipe": files.with_form(recipe, told["shape"]).model_dump(mode="json", exclude_none=True)}
     players = contenders(told, what)
     with running(players):
         take_turns(players, rounds, TURN_SECONDS, done)
     images = SAMPLES if what == "sample" else recipe.batch_size
-    ours, plain = (images / each.median for each in players)
+    ours, plain = (images / each.median for each in players[:2])
     return {
         "recipe": recipe.name,
         "shape": told["shape"],
         "rounds": rounds,
         "images_per_second": ours,
-        "speedup_over_plain_pytorch": ours / plain,
+        f"speedup_over_{baseline}": ours / plain,
         "contenders": [
             {
                 "name": each.name,

@@ -16,14 +16,15 @@ from twoplayer.core.process import flush_denormals, keep_compiled, set_up_proces
 def main() -> None:
     """Work until stdin ends."""
     told = json.loads(sys.stdin.readline())
-    if told["way"] == "ours":
+    if told["way"] in ("ours", "streamed"):
         set_up_process()
         flush_denormals()
         keep_compiled()
+    from twoplayer.bench import files
     from twoplayer.bench.workloads import WORK, seconds_of, setup_of
 
     setup = setup_of(told)
-    work = WORK[f"{told['what']}/{told['way']}"](setup)
+    work = (WORK | files.WORK)[f"{told['what']}/{told['way']}"](setup)
     answer({"ready": True})
     for line in sys.stdin:
         answer({"seconds": seconds_of(work, json.loads(line)["times"], setup.device)})

@@ -158,7 +158,11 @@ def plain_data(setup: Setup) -> Work:
             for batch in DataLoader(Images(), setup.recipe.batch_size, shuffle=True, drop_last=True):
                 yield batch.to(setup.device)
 
-    batches = forever()
+    return next_of(forever())
+
+
+def next_of(batches: Iterator[Tensor]) -> Work:
+    """The next of them."""
 
     def work() -> None:
         next(batches)

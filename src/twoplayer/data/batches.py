@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from functools import lru_cache
+from functools import partial
+from itertools import count, islice
+from os import cpu_count
 
 import torch
 from torch import Tensor
@@ -12,17 +18,19 @@ from twoplayer.core.batch import Batch, to_float
 from twoplayer.core.errors import UserError
 from twoplayer.core.rng import Stream
 from twoplayer.data.images import ImageData
+from twoplayer.data.streamed import Pixels, Streamed
 from twoplayer.ops.pyramid import coarse
 
 
-class Batches:
+class Batches(ABC):
     """Shuffled batches of a data set; the last partial batch of each pass is dropped.
 
     Args:
-        data: the images; they are kept on the device as uint8.
+        data: the images.
         batch_size: images per batch.
         stream: where the order of each pass and the flips are drawn.
         device: where batches appear.
+        is_resident: the images are kept on the device as uint8; else on the host.
         flip: mirror each image left to right with probability 0.5.
         condition_on_coarse: the condition of each image is its own low-pass version (see `ops/pyramid.py`).
         labeled_per_class: images of each class whose labels D may learn from, drawn once and shown as a second batch.
@@ -38,66 +46,165 @@ class Batches:
         stream: Stream,
         device: torch.device,
         *,
+        is_resident: bool = True,
         flip: bool = False,
         condition_on_coarse: bool = False,
         labeled_per_class: int | None = None,
     ) -> None:
-        if batch_size > len(data):
-            raise UserError(f"batch_size={batch_size} is larger than the data ({len(data)} images in {data.name})")
+        if batch_size > data.count:
+            raise UserError(f"batch_size={batch_size} is larger than the data ({data.count} images in {data.name})")
         self.batch_size = batch_size
-        self.per_epoch = len(data) // batch_size
-        self.stream = stream
+        self.per_epoch = data.count // batch_size
+        self.stream, self.device = stream, device
         self.flip = flip
-        self.images = data.images.to(device)
-        self.labels = None if data.labels is None else data.labels.to(device)
-        self.conditions = None if data.conditions is None else data.conditions.to(device)
         self.condition_on_coarse = condition_on_coarse
+        place = device if is_resident else torch.device("cpu")
+        self.images = data.images.to(place)
+        self.labels = None if data.labels is None else data.labels.to(place)
+        self.conditions = None if data.conditions is None else data.conditions.to(place)
         self.labeled = None
         if labeled_per_class is not None:
-            self.labeled = labeled_subset(data, labeled_per_class, stream.child("labeled")).to(device)
-        self._order = lru_cache(maxsize=2)(self._draw_order)
+            self.labeled = labeled_subset(data, labeled_per_class, stream.child("labeled")).to(place)
 
     def __getitem__(self, number: int) -> Batch:
         """The batch with that number, counted from 0 over all passes."""
-        batch = self.at(self.places(number), self.flips(number))
+        batch = self._numbered(number)
         return batch if self.labeled is None else replace(batch, labeled=self._labeled_batch(number))
 
-    def places(self, number: int) -> Tensor:
-        """The images of a batch, int64 [batch_size], on the device."""
-        epoch, place = divmod(number, self.per_epoch)
-        return self._order(epoch)[place * self.batch_size : (place + 1) * self.batch_size]
+    @abstractmethod
+    def _numbered(self, number: int) -> Batch:
+        """The batch with that number, without a labeled one."""
 
     def flips(self, number: int) -> Stream:
-        """Where it is drawn which of them are mirrored."""
+        """Where it is drawn which images of a batch are mirrored."""
         return self.stream.child("flip", number)
-
-    def at(self, places: Tensor, flips: Stream) -> Batch:
-        """The batch of these images, without a labeled one."""
-        return self._batch(places, flips)
 
     def some(self, n: int, stream: Stream) -> Batch:
         """n images, not mirrored, different ones while they last; always the same for one stream."""
         places = torch.arange(n) % len(self.images)
-        return self._batch(stream.permutation(len(self.images))[places].to(self.images.device), None)
+        return self._chosen(stream.permutation(len(self.images))[places].to(self.images.device), None)
 
-    def _batch(self, chosen: Tensor, flips: Stream | None) -> Batch:
-        images = to_float(self.images[chosen])
+    def close(self) -> None:  # noqa: B027  (batches that are there all the time keep nothing open)
+        """No more batches are wanted."""
+
+    def _chosen(self, places: Tensor, flips: Stream | None) -> Batch:
+        """Images that are there all the time."""
+        labels = None if self.labels is None else self.labels[places]
+        conditions = None if self.conditions is None else self.conditions[places]
+        return self._batch(Pixels(self.images[places], labels, conditions), flips)
+
+    def _batch(self, pixels: Pixels, flips: Stream | None) -> Batch:
+        pixels = pixels.to(self.device)
+        images = to_float(pixels.images)
         if self.flip and flips is not None:
             mirrored = flips.uniform((len(images), 1, 1, 1), like=images) < 0.5
             images = torch.where(mirrored, images.flip(-1), images)
-        condition = None if self.conditions is None else self.conditions[chosen]
-        if self.condition_on_coarse:
-            condition = coarse(images)
-        return Batch(images, None if self.labels is None else self.labels[chosen], condition)
+        return Batch(images, pixels.labels, coarse(images) if self.condition_on_coarse else pixels.conditions)
 
     def _labeled_batch(self, number: int) -> Batch:
         """The labeled images go round and round in an order of their own."""
         assert self.labeled is not None
         places = torch.arange(number * self.batch_size, (number + 1) * self.batch_size) % len(self.labeled)
-        return self._batch(self.labeled[places.to(self.labeled.device)], self.stream.child("labeled flip", number))
+        return self._chosen(self.labeled[places.to(self.labeled.device)], self.stream.child("labeled flip", number))
 
-    def _draw_order(self, epoch: int) -> Tensor:
-        return self.stream.child("order", epoch).permutation(len(self.images)).to(self.images.device)
+
+class IndexedBatches(Batches):
+    """Batches of images that are on the device, made there from their places alone. Implements `IndexedSupply`."""
+
+    _last: tuple[int, Tensor] | None = None
+
+    def _numbered(self, number: int) -> Batch:
+        return self.at(self.places(number), self.flips(number))
+
+    def places(self, number: int) -> Tensor:
+        """The images of a batch, int64 [batch_size], on the device."""
+        epoch, place = divmod(number, self.per_epoch)
+        if self._last is None or self._last[0] != epoch:
+            order = self.stream.child("order", epoch).permutation(len(self.images))
+            self._last = epoch, order.to(self.images.device)
+        return self._last[1][place * self.batch_size : (place + 1) * self.batch_size]
+
+    def at(self, places: Tensor, flips: Stream) -> Batch:
+        """The batch of these images, without a labeled one."""
+        return self._chosen(places, flips)
+
+
+class StreamedBatches(Batches):
+    """Batches that are made in threads, a few ahead of the training.
+
+    Args:
+        data: the images that are there all the time, for figures along the way; all of them, or some.
+        source: where batches come from.
+        batch_size: images per batch.
+        stream: where the order of each pass and the flips are drawn.
+        device: where batches appear.
+        rest: as for `Batches`.
+    """
+
+    def __init__(
+        self,
+        data: ImageData,
+        source: Streamed,
+        batch_size: int,
+        stream: Stream,
+        device: torch.device,
+        *,
+        flip: bool = False,
+        condition_on_coarse: bool = False,
+        labeled_per_class: int | None = None,
+    ) -> None:
+        super().__init__(
+            data,
+            batch_size,
+            stream,
+            device,
+            is_resident=False,
+            flip=flip,
+            condition_on_coarse=condition_on_coarse,
+            labeled_per_class=labeled_per_class,
+        )
+        self.source = source
+        self.workers = cpu_count() or 1
+        self._pool = ThreadPoolExecutor(self.workers, "batches")
+        self._begun: deque[Future[Pixels]] = deque()
+        self._next = -1
+
+    def _numbered(self, number: int) -> Batch:
+        if number != self._next:
+            self._cancel()
+            self._tasks = self._from(number)
+        while len(self._begun) < 2 * self.workers:
+            self._begun.append(self._pool.submit(next(self._tasks)))
+        self._next = number + 1
+        return self._batch(self._begun.popleft().result(), self.flips(number))
+
+    def close(self) -> None:
+        self._cancel()
+        self._pool.shutdown()
+
+    def _cancel(self) -> None:
+        while self._begun:
+            self._begun.pop().cancel()
+        self._next = -1
+
+    def _from(self, number: int) -> Iterator[Callable[[], Pixels]]:
+        """The work for that batch and all that follow it. Raises UserError where a pass is too short."""
+        epoch, first = divmod(number, self.per_epoch)
+        for each in count(epoch):
+            done = first
+            for task in islice(
+                self.source.batches(self.stream.child("order", each), first, self.batch_size), self.per_epoch - first
+            ):
+                done += 1
+                yield partial(_pinned, task) if self.device.type == "cuda" else task
+            if done < self.per_epoch:
+                raise UserError(f"there are fewer than the {len(self.source):,} pictures that were announced")
+            first = 0
+
+
+def _pinned(task: Callable[[], Pixels]) -> Pixels:
+    """Where the device can fetch it without the host waiting."""
+    return task().pinned()
 
 
 def labeled_subset(data: ImageData, per_class: int, stream: Stream) -> Tensor:

@@ -10,7 +10,9 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import PurePosixPath
+from typing import overload
 
 import numpy as np
 
@@ -19,6 +21,19 @@ from twoplayer.data.pictures import ENDINGS, BadPicture, shown
 
 MOST_BYTES = 2**28
 """Of one encoded picture: 256 MiB. What says it is larger, or turns out to be, is no picture but a bomb."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Pictures that are read together.
+
+    Attributes:
+        rows: which ones.
+        size: bytes, encoded.
+    """
+
+    rows: range
+    size: int
 
 
 @dataclass
@@ -61,6 +76,11 @@ class Collection(ABC):
         """Whether `read` can be asked for any picture at any time; else `stream` is the only way."""
         return True
 
+    @property
+    def groups(self) -> list[Group] | None:
+        """How pictures have to be read to be read fast, in their order; None: one by one, in any order."""
+        return None
+
     @abstractmethod
     def read(self, number: int) -> bytes:
         """One encoded picture; may be called from several threads. Raises BadPicture for what cannot be read."""
@@ -77,6 +97,30 @@ class Collection(ABC):
                 yield number, tried(self, number)
         else:
             yield from (each for each in self.stream() if each[0] in wanted)
+
+
+class Rows(Sequence[str]):
+    """What the rows of a table are called, without a list of it.
+
+    Args:
+        n: how many there are.
+    """
+
+    def __init__(self, n: int) -> None:
+        self._rows = range(n)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, place: int) -> str: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[str]: ...
+
+    def __getitem__(self, place: int | slice) -> str | Sequence[str]:
+        found = self._rows[place]
+        return f"row {found}" if isinstance(found, int) else [f"row {row}" for row in found]
 
 
 @dataclass
@@ -120,6 +164,15 @@ class Part(Collection):
     def is_random(self) -> bool:
         assert self.whole is not None
         return self.whole.is_random
+
+    @property
+    def groups(self) -> list[Group] | None:
+        assert self.whole is not None
+        if (groups := self.whole.groups) is None:
+            return None
+        ends = np.searchsorted(self.numbers, [group.rows.stop for group in groups]).tolist()
+        rows = [range(start, end) for start, end in pairwise([0, *ends])]
+        return [Group(mine, group.size) for mine, group in zip(rows, groups, strict=True) if mine]
 
     def read(self, number: int) -> bytes:
         assert self.whole is not None

@@ -6,21 +6,27 @@ the hub's layout is named in the same way.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
+import torch
 
 from twoplayer.core.errors import UserError
-from twoplayer.data.collection import Collection, digest_of
-from twoplayer.data.encoded import EncodedSource
+from twoplayer.core.rng import Stream
+from twoplayer.data.collection import Collection, Rows, digest_of
+from twoplayer.data.encoded import EncodedSource, require_streamable, sampled
 from twoplayer.data.form import Form
 from twoplayer.data.images import ImageData
-from twoplayer.data.pictures import BadPicture
+from twoplayer.data.pictures import BadPicture, decode
 from twoplayer.data.source import Split, Wanted
+from twoplayer.data.streamed import BUFFER, Pixels, Streamed
 from twoplayer.data.tables import IMAGE_COLUMNS, LABEL_COLUMNS
+from twoplayer.ops.pyramid import halved
 
 
 class HubSource(EncodedSource):
@@ -41,14 +47,29 @@ class HubSource(EncodedSource):
         return cls(repository=text.removeprefix("hub:")) if text.startswith("hub:") else None
 
     def collection(self, split: Split) -> Collection:
-        place = Path(self.repository).expanduser()
-        where = str(place) if place.is_dir() else self.repository
         try:
-            return HubCollection.open(where, split, self.text)
+            return HubCollection.open(self.where, split, self.text)
         except NotThere as error:
-            raise UserError(
-                f"{self.text} cannot be read ({error}); is its name right, and the network there?"
-            ) from error
+            raise self._unreadable(error) from error
+
+    def images(self, wanted: Wanted) -> ImageData:
+        if wanted.cache != "none":
+            return super().images(wanted)
+        require_streamable(wanted)
+        try:
+            source = HubStream.open(self.where, self.text, wanted)
+        except NotThere as error:
+            raise self._unreadable(error) from error
+        return sampled(source, self.text, wanted.split, source.class_names, (), source.identity)
+
+    @property
+    def where(self) -> str:
+        """A folder, or the name of a set on the hub."""
+        place = Path(self.repository).expanduser()
+        return str(place) if place.is_dir() else self.repository
+
+    def _unreadable(self, error: NotThere) -> UserError:
+        return UserError(f"{self.text} cannot be read ({error}); is its name right, and the network there?")
 
 
 class NotThere(Exception):
@@ -88,8 +109,7 @@ class HubCollection(Collection):
             rows = rows.cast_column(column, datasets.Image(decode=False))
         except (TypeError, ValueError, pa.ArrowException) as error:
             raise UserError(f"{repository}: column {column!r} holds no pictures") from error
-        numbers = [f"row {row}" for row in range(len(rows))]
-        return cls(text, numbers, labels, names, rows=rows, column=column)
+        return cls(text, Rows(len(rows)), labels, names, rows=rows, column=column)
 
     def where(self, number: int) -> str:
         return f"{self.text}: {self.names[number]}"
@@ -99,11 +119,79 @@ class HubCollection(Collection):
         return digest_of([self.rows._fingerprint])
 
     def read(self, number: int) -> bytes:
-        cell = self.rows[number][self.column]
-        if cell is None or (cell["bytes"] is None and cell["path"] is None):
-            raise BadPicture(self.where(number), "the cell is empty")
-        encoded: bytes = cell["bytes"] if cell["bytes"] is not None else Path(cell["path"]).read_bytes()
-        return encoded
+        return content_of(self.rows[number][self.column], self.where(number))
+
+
+class HubStream(Streamed):
+    """The rows of a split as they come over the network: nothing is kept on disk.
+
+    A pass is shuffled as the library does it: shards among each other, then within a buffer. To go on from a batch
+    within a pass, the rows before it are fetched again.
+
+    Args:
+        rows: the library's stream, its pictures encoded.
+        n: how many rows it has.
+        column: where the pictures are.
+        label: where the class ids are.
+        class_names: one per class id.
+        text: the source, for messages.
+        form: with size and channels.
+    """
+
+    def __init__(
+        self, rows: Any, n: int, column: str, label: str | None, class_names: tuple[str, ...], text: str, form: Form
+    ) -> None:
+        self.rows, self.n, self.column, self.label = rows, n, column, label
+        self.class_names, self.text, self.form = class_names, text, form
+
+    @classmethod
+    def open(cls, repository: str, text: str, wanted: Wanted) -> HubStream:
+        """Ask what is there. Raises NotThere; UserError for what cannot be had from a stream."""
+        import datasets
+
+        if wanted.classes or wanted.split == "all":
+            raise UserError(f"data.cache=none: {text} gives one split and all its classes; leave one of them out")
+        try:
+            rows = datasets.load_dataset(repository, split=wanted.split, streaming=True)
+        except Exception as error:  # the library raises whatever its transport raises
+            raise NotThere(type(error).__name__) from error
+        announced = (rows.info.splits or {}).get(wanted.split)
+        if announced is None or not announced.num_examples or rows.column_names is None:
+            raise UserError(f"data.cache=none: {text} does not say how many pictures it has; leave data.cache out")
+        column, label = _find(IMAGE_COLUMNS, rows.column_names, repository), _label_of(rows.column_names)
+        names = tuple(map(str, getattr(rows.features[label], "names", None) or ())) if label else ()
+        rows = rows.cast_column(column, datasets.Image(decode=False))
+        n = announced.num_examples
+        if wanted.limit is not None and wanted.limit < n:
+            rows, n = rows.take(wanted.limit), wanted.limit
+        return cls(rows, n, column, label if names else None, names, text, wanted.form)
+
+    @property
+    def identity(self) -> str:
+        """What the hub says of the set; another text when it says that it has changed."""
+        return digest_of([self.text, self.rows.info.version, self.rows.info.splits, self.n, self.form])
+
+    def __len__(self) -> int:
+        return self.n
+
+    def batches(self, order: Stream, first: int, size: int) -> Iterator[Callable[[], Pixels]]:
+        shuffled = self.rows.shuffle(seed=order.derived_seed() % 2**32, buffer_size=BUFFER)
+        rows = iter(shuffled.skip(first * size) if first else shuffled)
+        while chunk := list(islice(rows, size)):
+            yield partial(self._made, chunk)
+
+    def _made(self, rows: list[dict[str, Any]]) -> Pixels:
+        images = [decode(content_of(row[self.column], self.text), self.text, self.form) for row in rows]
+        labels = None if self.label is None else torch.tensor([row[self.label] for row in rows])
+        return Pixels(halved(torch.from_numpy(np.stack(images)), self.halvings), labels)
+
+
+def content_of(cell: dict[str, Any] | None, where: str) -> bytes:
+    """A cell's encoded picture. Raises BadPicture."""
+    if cell is None or (cell["bytes"] is None and cell["path"] is None):
+        raise BadPicture(where, "the cell is empty")
+    encoded: bytes = cell["bytes"] if cell["bytes"] is not None else Path(cell["path"]).read_bytes()
+    return encoded
 
 
 def load_from_hub(repository: str, name: str, split: Split, class_names: tuple[str, ...], reason: str) -> ImageData:

@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST, from IDX files on disk or from the hub.
+"""IDX files: one's own, and MNIST and Fashion-MNIST, which come from the hub where they are not on disk.
 
 Sources: LeCun, Cortes and Burges 1998, http://yann.lecun.com/exdb/mnist (the IDX format is described there); Xiao,
 Rasul and Vollgraf 2017, https://arxiv.org/abs/1708.07747. The folder `$TWOPLAYER_DATA/NAME` is read when it has the
@@ -20,10 +20,12 @@ from twoplayer.core.errors import UserError
 from twoplayer.data.form import Form
 from twoplayer.data.hub import load_from_hub
 from twoplayer.data.images import ImageData
-from twoplayer.data.source import Source, Split, data_root
+from twoplayer.data.source import FileSource, Source, Split, data_root
 
 PARTS = {"train": ("train",), "test": ("t10k",), "all": ("train", "t10k")}
 IDX_UINT8 = 0x08
+MOST_IDX_BYTES = 2**34
+"""Of a file, uncompressed: 16 GiB."""
 
 
 class _IdxSource(Source):
@@ -68,6 +70,37 @@ class FashionMnistSource(_IdxSource):
     class_names = ("top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 
 
+class IdxSource(FileSource):
+    """`FILE-idx3-ubyte`, gzipped or not: images [N, H, W], with the labels of `...labels...idx1-ubyte` beside it."""
+
+    name: Literal["idx"] = "idx"
+    syntax = "FILE-idx3-ubyte"
+    ending = ("idx3-ubyte", "idx3-ubyte.gz")
+
+    def load(self, split: Split, form: Form) -> ImageData:
+        path = Path(self.path).expanduser()
+        if not path.is_file():
+            raise UserError(f"{path}: no such file")
+        images = read_idx(path)
+        if images.ndim != 3 or not images.size:
+            raise UserError(f"{path} holds {images.shape} bytes; images are [N, H, W]")
+        labels = _labels_beside(path)
+        if labels is not None and labels.shape != images.shape[:1]:
+            raise UserError(f"{path} has {len(images)} images, but {labels.shape[0]} labels lie beside it")
+        pixels = torch.from_numpy(images).unsqueeze(1)
+        if labels is None:
+            return ImageData(pixels, self.text, "all").resized(form)
+        names = tuple(map(str, range(int(labels.max()) + 1)))
+        return ImageData(pixels, self.text, "all", torch.from_numpy(labels).long(), names).resized(form)
+
+
+def _labels_beside(images: Path) -> np.ndarray | None:
+    """uint8 [N], from the file that is called like the images', if there is one."""
+    name = images.name.removesuffix(".gz").replace("images", "labels").replace("idx3", "idx1")
+    there = [path for path in (images.with_name(name), images.with_name(f"{name}.gz")) if path.is_file()]
+    return read_idx(there[0]) if there and there[0] != images else None
+
+
 def read_pair(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
     """Images uint8 [N, H, W] and labels uint8 [N] of the part "train" or "t10k" in a folder of IDX files."""
     images = read_idx(_find(folder, f"{part}-images-idx3-ubyte"))
@@ -91,7 +124,8 @@ def read_idx(path: Path) -> np.ndarray:
         UserError: the file is damaged or holds another type.
     """
     try:
-        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            raw = file.read(MOST_IDX_BYTES)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise UserError(f"{path} is damaged ({error}); copy it again") from error
     if len(raw) < 4 or raw[:2] != b"\0\0" or raw[2] != IDX_UINT8 or len(raw) < 4 + 4 * raw[3]:

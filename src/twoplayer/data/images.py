@@ -10,11 +10,12 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from twoplayer.core.batch import to_float, to_uint8
 from twoplayer.core.errors import UserError, did_you_mean
 from twoplayer.core.protocols import ImageShape
+from twoplayer.data.collection import digest_of
 from twoplayer.data.form import Crop, Form, place_of
-from twoplayer.ops.pyramid import downsample
+from twoplayer.data.streamed import Streamed
+from twoplayer.ops.pyramid import halved
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class ImageData:
         conditions: [N, ...], float; whatever else each image is conditioned on.
         notes: what a person should know about how they were read.
         known_fingerprint: of exactly these images, where it has been found before.
+        streamed: where all pictures come from, when `images` are only some of them.
     """
 
     images: Tensor
@@ -40,9 +42,15 @@ class ImageData:
     conditions: Tensor | None = None
     notes: tuple[str, ...] = ()
     known_fingerprint: str | None = None
+    streamed: Streamed | None = None
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @property
+    def count(self) -> int:
+        """Pictures that a pass of a training goes through."""
+        return len(self) if self.streamed is None else len(self.streamed)
 
     @property
     def name(self) -> str:
@@ -77,7 +85,8 @@ class ImageData:
         """Some of the images with all that is known about them; rows: int64 [n]."""
         labels = None if self.labels is None else self.labels[rows]
         conditions = None if self.conditions is None else self.conditions[rows]
-        return replace(self, images=self.images[rows], labels=labels, conditions=conditions, known_fingerprint=None)
+        changed = self.changed(self.images[rows])
+        return replace(changed, labels=labels, conditions=conditions)
 
     def resized(self, form: Form) -> ImageData:
         """The same data in one form: cropped to squares, then resized; what the form leaves out stays as it is.
@@ -104,19 +113,21 @@ class ImageData:
 
     def changed(self, images: Tensor) -> ImageData:
         """The same data with other pixels."""
-        return self if images is self.images else replace(self, images=images, known_fingerprint=None)
+        return self if images is self.images else replace(self, images=images, known_fingerprint=None, streamed=None)
 
     def halved(self, times: int) -> ImageData:
         """The same data, each image blurred and halved `times` times as the Laplacian pyramid does.
 
         Raises UserError when a halving finds images of a single pixel.
         """
-        images = self.images
-        for _ in range(times):
-            if max(images.shape[-2:]) == 1:
-                raise UserError(f"data.halvings={times} is too many for {self.shape[2]}x{self.shape[1]} images")
-            images = torch.cat([to_uint8(downsample(to_float(chunk))) for chunk in torch.split(images, 4096)])
-        return self.changed(images)
+        if 2**times >= 2 * max(self.shape[1:]):
+            raise UserError(f"data.halvings={times} is too many for {self.shape[2]}x{self.shape[1]} images")
+        smaller = self.changed(halved(self.images, times)) if times else self
+        if self.streamed is None or not times:
+            return smaller
+        return replace(
+            smaller, streamed=self.streamed.halved(times), known_fingerprint=digest_of([self.fingerprint, times])
+        )
 
 
 def _with_channels(images: Tensor, channels: int) -> Tensor:

@@ -13,13 +13,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from twoplayer.core.errors import UserError
-from twoplayer.data.collection import MOST_BYTES, Collection, digest_of, too_large
+from twoplayer.data.collection import MOST_BYTES, Collection, Group, Rows, digest_of, too_large
 from twoplayer.data.encoded import EncodedSource
 from twoplayer.data.pictures import BadPicture
 from twoplayer.data.source import FileSource, Split
@@ -49,11 +50,15 @@ class ParquetCollection(Collection):
         path: the file.
         column: where the pictures are.
         starts: the first row of each row group, and the number of all rows.
+        room: bytes of each row group.
+        stat: the file's size and time.
+        local: what each thread remembers.
     """
 
     path: Path = Path()
     column: str = ""
     starts: np.ndarray = field(default_factory=lambda: np.zeros(1, np.int64))
+    room: list[int] = field(default_factory=list)
     stat: tuple[int, int] = (0, 0)
     local: threading.local = field(default_factory=threading.local)
 
@@ -69,6 +74,7 @@ class ParquetCollection(Collection):
             column, label = _image_column(schema, path), _label_column(schema)
             sizes = [file.metadata.row_group(group).num_rows for group in range(file.metadata.num_row_groups)]
             starts = np.cumsum([0, *sizes])
+            room = [file.metadata.row_group(group).total_byte_size for group in range(len(sizes))]
             labels = None if label is None or not starts[-1] else file.read([label]).column(label)
         if not starts[-1]:
             raise UserError(f"{path} has no rows")
@@ -77,12 +83,13 @@ class ParquetCollection(Collection):
         stat = path.stat()
         return cls(
             text,
-            [f"row {row}" for row in range(int(starts[-1]))],
+            Rows(int(starts[-1])),
             ids,
             names,
             path=path,
             column=column,
             starts=starts,
+            room=room,
             stat=(stat.st_size, stat.st_mtime_ns),
         )
 
@@ -92,6 +99,10 @@ class ParquetCollection(Collection):
     @property
     def identity(self) -> str:
         return digest_of([self.path.name, self.stat, self.column])
+
+    @property
+    def groups(self) -> list[Group] | None:
+        return [Group(range(*ends), size) for ends, size in zip(pairwise(self.starts.tolist()), self.room, strict=True)]
 
     def read(self, number: int) -> bytes:
         group = int(np.searchsorted(self.starts, number, "right")) - 1

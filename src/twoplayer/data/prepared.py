@@ -234,7 +234,7 @@ def _require_space(folder: Path, collection: Collection, shape: tuple[int, int, 
     if needed > free:
         raise UserError(
             f"{collection.text} needs {needed / 2**30:.1f} GiB prepared, but {free / 2**30:.1f} GiB are free in "
-            f"{cache_folder()}; let TWOPLAYER_CACHE name a larger place"
+            f"{cache_folder()}; let TWOPLAYER_CACHE name a larger place, or say data.cache=none"
         )
 
 

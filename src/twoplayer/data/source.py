@@ -23,6 +23,7 @@ from twoplayer.data.prepared import BadImages, Told, nobody
 from twoplayer.data.survey import Survey, survey_of_images
 
 Split = Literal["train", "test", "all"]
+Cache = Literal["auto", "none"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Wanted:
         limit: only that many, drawn at random.
         bad_images: "error": one that cannot be read ends it; "skip": up to 1 % are left out and listed.
         told: is told how many pictures of how many are decoded.
+        cache: "none": pictures are decoded for each batch; sources that are in memory as they are do not mind.
     """
 
     split: Split = "train"
@@ -44,6 +46,7 @@ class Wanted:
     limit: int | None = None
     bad_images: BadImages = "error"
     told: Told = nobody
+    cache: Cache = "auto"
 
 
 class Source(Component):

@@ -10,8 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from twoplayer.core.batch import to_float, to_uint8
 
 
 def downsample(images: Tensor) -> Tensor:
@@ -19,6 +22,13 @@ def downsample(images: Tensor) -> Tensor:
     height, width = images.shape[-2:]
     half = (-(-height // 2), -(-width // 2))
     return F.interpolate(images, half, mode="bilinear", antialias=True)
+
+
+def halved(images: Tensor, times: int) -> Tensor:
+    """Stored images, uint8 [N, C, H, W], blurred and halved `times` times."""
+    for _ in range(times):
+        images = torch.cat([to_uint8(downsample(to_float(chunk))) for chunk in images.split(4096)])
+    return images
 
 
 def upsample(images: Tensor, size: tuple[int, int]) -> Tensor:

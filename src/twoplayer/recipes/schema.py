@@ -47,6 +47,7 @@ class DataOptions(Settings):
         channels: 1 or 3; left out, the images' own.
         crop: how images that are not square become square; see `data/form.py`.
         classes: train on these only, by name.
+        cache: "none": pictures of files are decoded for each batch instead of once; see docs/data.md.
         bad_images: "error": a picture that cannot be read ends it; "skip": up to 1 % are left out and listed.
         limit: train on that many images only, drawn at random; others of the split are left out.
         flip: mirror each image left to right with probability 0.5.
@@ -61,6 +62,7 @@ class DataOptions(Settings):
     channels: Literal[1, 3] | None = None
     crop: Literal["center", "random", "none"] = "center"
     classes: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    cache: Literal["auto", "none"] = "auto"
     bad_images: Literal["error", "skip"] = "error"
     limit: int | None = Field(None, ge=1)
     flip: bool = False

@@ -80,6 +80,7 @@ def train(
         chosen = choose_device(device)
         with explaining_memory(resolved):
             loaded = load_data(resolved.data, quiet=quiet)
+        with explaining_memory(resolved, loaded):
             if resolved.seeds > 1:
                 folder = _run_seeds(folder, resolved, loaded, chosen, stop, quiet=quiet)
             else:

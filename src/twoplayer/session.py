@@ -44,18 +44,16 @@ PLAYERS = ("/generator", "/discriminator")
 
 
 @contextmanager
-def explaining_memory(recipe: Recipe) -> Iterator[None]:
-    """Turn a lack of memory into a UserError that says what to lower."""
+def explaining_memory(recipe: Recipe, data: ImageData | None = None) -> Iterator[None]:
+    """Turn a lack of memory into a UserError that says what to lower; data: once it is there."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
         if not _is_lack_of_memory(error):
             raise
-        size = recipe.data.image_size or "the images' own"
-        raise UserError(
-            f"not enough memory with batch_size={recipe.batch_size} and data.image_size={size} for these players; "
-            "lower one of them, or the players' widths"
-        ) from error
+        size = max(data.shape[1:]) if data is not None else recipe.data.image_size
+        sizes = f"batch_size={recipe.batch_size}" + (f" and data.image_size={size}" if size else "")
+        raise UserError(f"not enough memory with {sizes}; lower one of them, or the players' widths") from error
 
 
 def _is_lack_of_memory(error: Exception) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from stat import S_ISREG
 from typing import Literal, Self
 
 from twoplayer.core.errors import UserError
@@ -21,7 +22,7 @@ from twoplayer.data.collection import (
     too_large,
 )
 from twoplayer.data.encoded import EncodedSource
-from twoplayer.data.pictures import bad_picture
+from twoplayer.data.pictures import BadPicture, bad_picture
 from twoplayer.data.source import Split
 
 
@@ -73,6 +74,8 @@ class FolderCollection(Collection):
     def read(self, number: int) -> bytes:
         path = self.folder / self.names[number]
         try:
+            if not S_ISREG(path.stat().st_mode):  # a pipe would be waited for
+                raise BadPicture(str(path), "it is not a file")
             with path.open("rb") as file:
                 encoded = file.read(MOST_BYTES + 1)
         except OSError as error:
@@ -83,10 +86,17 @@ class FolderCollection(Collection):
 
 
 def find_pictures(folder: Path) -> list[str]:
-    """All files with a picture's ending below a folder, relative to it, sorted; hidden ones are left out."""
+    """All files with a picture's ending below a folder, relative to it, sorted; hidden ones are left out.
+
+    Raises UserError for a folder that may not be read.
+    """
+
+    def unreadable(error: OSError) -> None:
+        raise UserError(f"{error.filename}: {error.strerror or error}") from error
+
     found: list[str] = []
     seen: set[tuple[int, int]] = set()
-    for base, folders, files in os.walk(folder, followlinks=True):
+    for base, folders, files in os.walk(folder, onerror=unreadable, followlinks=True):
         stat = Path(base).stat()
         if (stat.st_dev, stat.st_ino) in seen:  # reached through a link once more
             folders.clear()

@@ -18,6 +18,9 @@ from twoplayer.core.errors import UserError
 from twoplayer.data.form import Crop, Form, place_of
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
+"""What a picture may be, whatever it is called: Pillow's other readers are old, seldom used, or start programs."""
+
 GRAY_MODES = ("1", "L", "LA", "I;16", "I;16L", "I;16B")
 UNDEFINED_MODES = ("I", "F")
 """32-bit modes: no range of values is agreed on."""
@@ -73,7 +76,7 @@ def decode(encoded: bytes, name: str, form: Form, where: str | None = None) -> n
         BadPicture: it cannot be read.
     """
     try:
-        with Image.open(io.BytesIO(encoded)) as opened:
+        with opened_as_picture(encoded) as opened:
             is_gray = form.channels == 1 or (form.channels is None and opened.mode in GRAY_MODES)
             ImageOps.exif_transpose(opened, in_place=True)
             picture = to_mode(opened, "L" if is_gray else "RGB")
@@ -83,6 +86,11 @@ def decode(encoded: bytes, name: str, form: Form, where: str | None = None) -> n
         picture = squared(picture, form.image_size, form.crop, name)
     flat = np.frombuffer(picture.tobytes(), np.uint8)  # much cheaper than asarray for small pictures
     return flat.reshape(picture.height, picture.width, -1).transpose(2, 0, 1)
+
+
+def opened_as_picture(encoded: bytes) -> Image.Image:
+    """A picture whose header is read. Raises one of UNREADABLE."""
+    return Image.open(io.BytesIO(encoded), formats=FORMATS)
 
 
 def read_picture(path: Path, form: Form) -> np.ndarray:
@@ -96,7 +104,7 @@ def read_picture(path: Path, form: Form) -> np.ndarray:
 def header(encoded: bytes, name: str) -> Header:
     """Read no more than a picture's header. Raises BadPicture."""
     try:
-        with Image.open(io.BytesIO(encoded)) as picture:
+        with opened_as_picture(encoded) as picture:
             return Header(picture.mode, upright_size(picture), getattr(picture, "n_frames", 1))
     except UNREADABLE as error:
         raise bad_picture(name, error) from error

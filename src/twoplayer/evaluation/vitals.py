@@ -86,7 +86,8 @@ def vitals_probe(
             found = _logits(discriminator, told, train, other, fake)
         fakes = fake.flatten(1).cpu()
         reals = train.images.flatten(1).cpu()[: len(batches.images)]  # a smaller set comes again and again
-        found |= {DIVERSITY: diversity(fakes, reals), COVERAGE: _coverage(fakes, reals)}
+        if len(reals) > 1:  # of a single image there is nothing to say
+            found |= {DIVERSITY: diversity(fakes, reals), COVERAGE: _coverage(fakes, reals)}
         if other is not None:
             found[NEARNESS] = distance_to(pool, fakes) / usual
         return found
@@ -115,8 +116,6 @@ def diversity(fakes: Tensor, reals: Tensor) -> float:
 def _coverage(fakes: Tensor, reals: Tensor) -> float:
     """Share of the reals with a fake nearer than their fifth real neighbor (Naeem et al. 2020), on pixels."""
     k = min(COVERAGE_NEIGHBORS, len(reals) - 1)
-    if k < 1:
-        return 1.0
     reals, fakes = reals.double(), fakes.double()
     return float((nearest(reals, fakes) <= nearest_within(reals, k)).double().mean())
 

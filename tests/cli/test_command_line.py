@@ -17,6 +17,7 @@ from PIL import Image
 
 import twoplayer as tp
 from tests.conftest import TINY, Cli, random_images
+from twoplayer import loading
 from twoplayer.cli.main import run
 from twoplayer.recipes.load import recipe_names, recipe_text
 from twoplayer.runs.folder import RunFolder
@@ -253,6 +254,27 @@ def test_progress_in_a_terminal_of_80_columns(monkeypatch: pytest.MonkeyPatch) -
         shown.figures(row)
     drawn = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", screen.getvalue())
     for part in ("184/300", "left", "epoch 6.6", "11.8 kimg", "1,572 img/s", "G 0.713 D 1.363", "G 0.49 D 0.51"):
+        assert part in drawn, part
+    assert max(map(len, re.split(r"[\r\n]+", drawn))) <= 80
+
+
+def test_decoding_in_a_terminal_and_in_a_pipe(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(loading, "SECONDS_BEFORE_WORDS", 0.0)
+    with loading.decoding() as told:
+        told(0, 1000)
+        told(1000, 1000)
+    assert "decoding pictures 1,000/1,000" in capsys.readouterr().err
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    with loading.decoding() as told:
+        told(256, 1000)
+        told(512, 1000)
+    drawn = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", screen.getvalue())
+    for part in ("decoding pictures", "512/1000", "/s", "left"):
         assert part in drawn, part
     assert max(map(len, re.split(r"[\r\n]+", drawn))) <= 80
 

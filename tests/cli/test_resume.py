@@ -16,6 +16,7 @@ import torch
 
 import twoplayer as tp
 from tests.conftest import TINY, Cli, random_images
+from tests.unit.test_archives import encoded
 from twoplayer.cli.main import run
 from twoplayer.core.errors import UserError
 from twoplayer.runs.folder import RunFolder
@@ -150,6 +151,21 @@ def test_an_interrupted_run_goes_on_bit_for_bit(
     else:  # starting a process takes longer than the rest
         assert run([str(word) for word in again]) == 0
     assert_same_runs(out, uninterrupted)
+
+
+@pytest.mark.slow
+def test_a_streamed_run_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    place = tmp_path / "pictures"
+    place.mkdir()
+    for number, image in enumerate(random_images(100, (1, 8, 8))):
+        (place / f"{number:03}.png").write_bytes(encoded(image))
+    words = ["train", "digits", "--data", str(place), "data.cache=none", "data.image_size=8", "data.channels=1"]
+    words += [*WORDS, "--quiet", "--device", "cpu", "--out"]
+    assert run([*words, str(tmp_path / "whole")]) == 0
+    code, message = interrupted(8, signal.SIGKILL, *words, str(tmp_path / "run"))
+    assert code == -signal.SIGKILL, message
+    assert run(["train", "--resume", "--out", str(tmp_path / "run"), "--quiet", "--device", "cpu"]) == 0
+    assert_same_runs(tmp_path / "run", tmp_path / "whole")
 
 
 def test_a_killed_saver_leaves_nothing_that_is_taken_for_a_checkpoint(tmp_path: Path) -> None:

@@ -88,6 +88,22 @@ def test_real_mnist(mnist_folder: Path) -> None:
     assert data.labels[:5].tolist() == [5, 0, 4, 1, 9]
 
 
+@pytest.mark.parametrize("name", ["letters-images-idx3-ubyte", "letters-images.idx3-ubyte.gz", "letters.idx3-ubyte"])
+def test_own_idx_files(name: str, tmp_path: Path) -> None:
+    pixels = np.arange(5 * 16).reshape(5, 4, 4)
+    write_idx(tmp_path / name, pixels)
+    data = open_source(str(tmp_path / name)).load("all", Form())
+    assert torch.equal(data.images[:, 0], torch.from_numpy(pixels.astype(np.uint8)))
+    assert data.labels is None
+    if "images" in name:
+        write_idx(tmp_path / name.replace("images", "labels").replace("idx3", "idx1"), np.array([0, 2, 1, 2, 0]))
+        data = open_source(str(tmp_path / name)).load("all", Form())
+        assert (data.labels.tolist(), data.class_names) == ([0, 2, 1, 2, 0], ("0", "1", "2"))  # type: ignore[union-attr]
+        write_idx(tmp_path / name.replace("images", "labels").replace("idx3", "idx1"), np.array([0]))
+        with pytest.raises(UserError, match="1 labels lie beside it"):
+            open_source(str(tmp_path / name)).load("all", Form())
+
+
 def test_without_files_or_network_the_error_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TWOPLAYER_DATA", raising=False)
 

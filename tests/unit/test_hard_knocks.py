@@ -15,7 +15,8 @@ import pytest
 import torch
 
 import twoplayer as tp
-from tests.conftest import TINY
+from tests.conftest import TINY, random_images
+from tests.unit.test_archives import encoded
 from twoplayer.cli.main import run
 from twoplayer.core.errors import UserError
 from twoplayer.runs.folder import RunFolder
@@ -129,6 +130,35 @@ def test_a_signal_anywhere_saves_and_says_130(
     assert again is None or again.metrics[-1]["step"] == 6
     if place in ("D's step", "G's step"):
         assert again is not None
+
+
+@pytest.mark.parametrize("cache", ["auto", "none"])
+def test_a_signal_while_slow_pictures_are_decoded(cache: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A chunk of large pictures may take a minute: it is left in its middle."""
+    from twoplayer.data import prepared, streamed
+
+    monkeypatch.setenv("TWOPLAYER_CACHE", str(tmp_path / "cache"))
+    folder, begun = tmp_path / "pictures", tmp_path / "begun"
+    folder.mkdir()
+    for number, image in enumerate(random_images(300, (1, 8, 8))):
+        (folder / f"{number}.png").write_bytes(encoded(image))
+    decode = prepared.decode
+
+    def slow(*told: object) -> object:
+        begun.touch()
+        time.sleep(0.5)
+        return decode(*told)  # type: ignore[arg-type]
+
+    for module in (prepared, streamed):
+        monkeypatch.setattr(module, "decode", slow)
+    words = ["--data", str(folder), "data.image_size=8", "data.channels=1", f"data.cache={cache}"]
+    child = forked(lambda: run(["train", *TINY, *words, "--out", str(tmp_path / "run"), "--quiet", "--device", "cpu"]))
+    deadline = time.monotonic() + 20.0
+    while not begun.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.kill(child, signal.SIGTERM)
+    assert ended(child, 10.0) == 130
 
 
 def test_a_second_signal_leaves_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from copy import copy
 from dataclasses import replace
 from functools import partial
 from itertools import count, islice
@@ -163,7 +164,7 @@ class StreamedBatches(Batches):
             condition_on_coarse=condition_on_coarse,
             labeled_per_class=labeled_per_class,
         )
-        self.source = source
+        self.source = copy(source)
         self.workers = cpu_count() or 1
         self._pool = ThreadPoolExecutor(self.workers, "batches")
         self._begun: deque[Future[Pixels]] = deque()
@@ -179,6 +180,7 @@ class StreamedBatches(Batches):
         return self._batch(self._begun.popleft().result(), self.flips(number))
 
     def close(self) -> None:
+        self.source.is_closed = True
         self._cancel()
         self._pool.shutdown()
 

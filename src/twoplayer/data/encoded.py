@@ -101,8 +101,14 @@ def sampled(
     Raises UserError where one of these cannot be read.
     """
     n = min(SAMPLE, len(source))
-    with ThreadPoolExecutor() as pool:
+    pool = ThreadPoolExecutor()
+    try:
         parts = list(pool.map(lambda task: task(), source.sample(n)))
+    except BaseException:  # an interrupt does not wait for large pictures
+        source.is_closed = True
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
     images = torch.cat([each.images for each in parts])
     labels = [each.labels for each in parts if each.labels is not None]
     if len(images) < len(source):

@@ -181,7 +181,10 @@ class HubStream(Streamed):
             yield partial(self._made, chunk)
 
     def _made(self, rows: list[dict[str, Any]]) -> Pixels:
-        images = [decode(content_of(row[self.column], self.text), self.text, self.form) for row in rows]
+        images = []
+        for row in rows:
+            self.require_open()
+            images.append(decode(content_of(row[self.column], self.text), self.text, self.form))
         labels = None if self.label is None else torch.tensor([row[self.label] for row in rows])
         return Pixels(halved(torch.from_numpy(np.stack(images)), self.halvings), labels)
 

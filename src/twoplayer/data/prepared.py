@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -117,7 +118,8 @@ def _prepare(folder: Path, collection: Collection, form: Form, bad_images: BadIm
         told(int((state != UNDONE).sum()), len(collection))
 
     state[state == BAD] = UNDONE  # of an interrupted preparation: their words are not kept
-    for numbers, errors in _in_parallel(_tasks(collection, state, form, images)):
+    given_up = threading.Event()
+    for numbers, errors in _in_parallel(_tasks(collection, state, form, images, given_up), given_up):
         done(numbers, errors)
     rows = np.flatnonzero(state == GOOD)
     if len(rows) == 0:
@@ -138,9 +140,9 @@ def _prepare(folder: Path, collection: Collection, form: Form, bad_images: BadIm
 
 
 def _tasks(
-    collection: Collection, state: np.ndarray, form: Form, images: np.ndarray
+    collection: Collection, state: np.ndarray, form: Form, images: np.ndarray, given_up: threading.Event
 ) -> Iterator[Callable[[], tuple[list[int], dict[int, BadPicture]]]]:
-    """Pieces of work, each for one chunk of the pictures that are not done."""
+    """Pieces of work, each for one chunk of the pictures that are not done; what is given up ends with its picture."""
 
     def place(number: int, encoded: bytes | BadPicture, errors: dict[int, BadPicture]) -> None:
         try:
@@ -156,11 +158,13 @@ def _tasks(
     def work(chunk: list[tuple[int, bytes | BadPicture]]) -> tuple[list[int], dict[int, BadPicture]]:
         errors: dict[int, BadPicture] = {}
         for number, encoded in chunk:
+            if given_up.is_set():
+                break
             place(number, encoded, errors)
         return [number for number, _ in chunk], errors
 
     def read_and_work(numbers: list[int]) -> tuple[list[int], dict[int, BadPicture]]:
-        return work([(number, tried(collection, number)) for number in numbers])
+        return work([(number, tried(collection, number)) for number in numbers if not given_up.is_set()])
 
     if collection.is_random:
         undone = np.flatnonzero(state == UNDONE)
@@ -172,8 +176,8 @@ def _tasks(
         yield partial(work, chunk)
 
 
-def _in_parallel(tasks: Iterator[Callable[[], Any]]) -> Iterator[Any]:
-    """Results in order; no more tasks begun than a few for each thread."""
+def _in_parallel(tasks: Iterator[Callable[[], Any]], given_up: threading.Event) -> Iterator[Any]:
+    """Results in order; no more tasks begun than a few for each thread; `given_up` when no more are wanted."""
     workers = os.cpu_count() or 1
     with ThreadPoolExecutor(workers) as pool:
         begun: list[Future[Any]] = [pool.submit(task) for task in islice(tasks, 2 * workers)]
@@ -182,6 +186,7 @@ def _in_parallel(tasks: Iterator[Callable[[], Any]]) -> Iterator[Any]:
                 yield begun.pop(0).result()
                 begun += [pool.submit(task) for task in islice(tasks, 1)]
         finally:
+            given_up.set()
             for each in begun:
                 each.cancel()
 

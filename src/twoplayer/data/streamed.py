@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
 from copy import copy
 from dataclasses import dataclass
 from functools import partial
@@ -71,6 +72,9 @@ class Streamed(ABC):
     halvings = 0
     """How often each picture is blurred and halved."""
 
+    is_closed = False
+    """Whether work that is under way is of no use any more."""
+
     @abstractmethod
     def __len__(self) -> int:
         """How many pictures a pass has."""
@@ -88,6 +92,11 @@ class Streamed(ABC):
     def sample(self, n: int) -> Iterator[Callable[[], Pixels]]:
         """The work for n pictures to keep: the first of a pass of their own."""
         yield from islice(self.batches(Stream(0).child("sample"), 0, SAMPLED), -(-n // SAMPLED))
+
+    def require_open(self) -> None:
+        """Raise CancelledError when the work is of no use any more; asked between pictures, which may be large."""
+        if self.is_closed:
+            raise CancelledError
 
     def halved(self, times: int) -> Self:
         """The same pictures, blurred and halved that often."""
@@ -160,6 +169,7 @@ class Decoded(Streamed):
         """Raises BadPicture."""
         images = []
         for number, content in encoded:
+            self.require_open()
             if isinstance(content, BadPicture):
                 raise content
             where = self.collection.where(number)

@@ -297,7 +297,7 @@ def test_a_checkpoint_names_no_device(tiny_run: tp.Run) -> None:
 @pytest.mark.gpu
 def test_a_checkpoint_of_a_gpu_goes_on_on_a_cpu(tmp_path: Path) -> None:
     tp.train("digits", *TINY, out=tmp_path / "run", device="cuda", quiet=True)
-    again = tp.train(out=tmp_path / "run", resume=True, device="cpu", quiet=True, overrides=["steps=8"])
+    again = tp.train(out=tmp_path / "run", resume=True, device="cpu", quiet=True, steps=8)
     assert again.metrics[-1]["step"] == 8
 
 

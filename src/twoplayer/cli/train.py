@@ -43,9 +43,12 @@ def train(
         overrides.append(f"seed={seed}")
     try:
         with stop.listening():
-            import twoplayer as tp
+            with stop.leaving():
+                from twoplayer import api
 
-            run = tp.train(recipe, *overrides, data=data, out=out, resume=resume, device=device, quiet=quiet, stop=stop)
+            run = api.train(
+                recipe, *overrides, data=data, out=out, resume=resume, device=device, quiet=quiet, stop=stop
+            )
     except TrainingStopped as stopped:
         with suppress(OSError):  # whoever read stderr may be gone; the exit code still tells
             typer.echo(f"twoplayer: {stopped}", err=True)

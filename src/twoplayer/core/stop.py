@@ -20,6 +20,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 GRACE_SECONDS = 0.5
 """Repeats within this time are the same request: a terminal and a parent process may both pass one on."""
 
+NOTHING_SAVED = "stopped; nothing had to be saved"
+
 
 class StopRequest:
     """Whether somebody asked to stop.
@@ -30,7 +32,7 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.requested = False
-        self._deferring = False
+        self._deferring = self._leaving = False
         self._requested_at = 0.0
 
     @contextmanager
@@ -47,6 +49,15 @@ class StopRequest:
                 signal.signal(number, handler)
 
     @contextmanager
+    def leaving(self) -> Iterator[None]:
+        """Inside the block a signal ends the process: what is raised in the middle of an import may be lost there."""
+        self._leaving = True
+        try:
+            yield
+        finally:
+            self._leaving = False
+
+    @contextmanager
     def deferring(self) -> Iterator[None]:
         """Inside the block the first signal only sets `requested`; the block looks at it and saves."""
         before, self._deferring = self._deferring, True
@@ -61,7 +72,11 @@ class StopRequest:
                 os._exit(TrainingStopped.exit_code)
             return
         self.requested, self._requested_at = True, time.monotonic()
+        if self._leaving:
+            with suppress(OSError):
+                os.write(2, f"twoplayer: {NOTHING_SAVED}\n".encode())
+            os._exit(TrainingStopped.exit_code)
         if not self._deferring:
-            raise TrainingStopped("stopped; nothing had to be saved")
+            raise TrainingStopped(NOTHING_SAVED)
         with suppress(OSError):  # whoever read stderr may be gone; saving goes on
             os.write(2, b"\ntwoplayer: saving after this step; the same signal again leaves at once\n")

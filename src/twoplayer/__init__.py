@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from twoplayer.api import load, train
+    from twoplayer.api import load, load_generator, train
     from twoplayer.core.batch import Batch
     from twoplayer.core.errors import Diverged, TrainingStopped, UserError
     from twoplayer.core.rng import Stream
@@ -31,12 +31,14 @@ __all__ = [
     "Verdict",
     "__version__",
     "load",
+    "load_generator",
     "train",
 ]
 
 _HOMES = {
     "Run": "twoplayer.trained",
     "load": "twoplayer.api",
+    "load_generator": "twoplayer.api",
     "train": "twoplayer.api",
     "Batch": "twoplayer.core.batch",
     "Stream": "twoplayer.core.rng",

@@ -13,6 +13,7 @@ from twoplayer.core.process import flush_denormals, keep_compiled, keep_memory
 from twoplayer.core.stop import StopRequest
 from twoplayer.data.images import ImageData
 from twoplayer.data.source import open_source
+from twoplayer.drawing import Exported, Sampler
 from twoplayer.loading import load_data
 from twoplayer.pyramid import run_pyramid
 from twoplayer.recipes.load import flatten, load_recipe, parse_overrides, to_yaml
@@ -125,6 +126,14 @@ def load(path: str | Path, checkpoint: Literal["newest", "best"] | int = "newest
         names = ", ".join(place.path.name for place in several)
         raise UserError(f"{folder.path} holds runs of several seeds; choose one of {names}, or compare the folder")
     return Run(folder.path, checkpoint)
+
+
+def load_generator(path: str | Path) -> Sampler:
+    """What draws pictures: a run, or a generator alone in a folder that was exported. Raises UserError."""
+    place = _path(path)
+    if (place / "generator.safetensors").is_file():
+        return Exported(place)
+    return load(place)
 
 
 def choose_device(name: str) -> torch.device:

@@ -15,7 +15,7 @@ from twoplayer.cli.sample import class_said
 if TYPE_CHECKING:
     from torch import Tensor
 
-    import twoplayer as tp
+    from twoplayer.drawing import Sampler
 
 MOST_FRAMES = 10_000
 
@@ -58,7 +58,7 @@ def walk(
         raise UserError(
             f"--stops {stops} --frames {frames}: stops start at 2, frames at 1, their product ends at {MOST_FRAMES:,}"
         )
-    trained = tp.load(run)
+    trained = tp.load_generator(run)
     latents = trained.walk(range(stops), frames, seed, spherical=spherical, loop=ending == ".gif")
     pictures = trained.draw(latents, _label(trained, label))
     if ending == ".gif":
@@ -92,7 +92,7 @@ def arithmetic(
     _require_ending(out, ".png")
     options = {"--plus": plus, "--minus": minus, "--plus-again": plus_again}
     first, second, third = (_numbers(option, text) for option, text in options.items())
-    trained = tp.load(run)
+    trained = tp.load_generator(run)
     chosen = _label(trained, label)
     columns = [_with_average(trained, trained.latents_of(numbers, seed), chosen) for numbers in (first, second, third)]
     around = variations(trained.arithmetic(first, second, third, seed), Stream(seed).child("variations"))
@@ -102,7 +102,7 @@ def arithmetic(
     typer.echo(str(out))
 
 
-def _with_average(trained: tp.Run, exemplars: Tensor, label: str | int | None) -> Tensor:
+def _with_average(trained: Sampler, exemplars: Tensor, label: str | int | None) -> Tensor:
     """Pictures of latents [K, latent_dim] and of their average: uint8 [K + 1, C, H, W]."""
     import torch
 
@@ -149,7 +149,7 @@ def recover(
             f"--steps {steps} --restarts {restarts} --seed {seed}: steps start at 1, restarts are 1 to 1024, "
             "the seed starts at 0"
         )
-    trained = tp.load(run)
+    trained = tp.load_generator(run)
     channels, height, width = trained.info.image_shape
     if not picture.is_file():
         raise UserError(f"{picture}: no such file")
@@ -178,7 +178,7 @@ def _progress(steps: int) -> Iterator[Callable[[int], None]]:
         yield lambda step: bar.update(task, completed=step)
 
 
-def _label(trained: tp.Run, text: str | None) -> str | int | None:
+def _label(trained: Sampler, text: str | None) -> str | int | None:
     return None if text is None else class_said(text, trained.info.class_names)
 
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import typer
 
-from twoplayer.cli import bench, compare, data, evaluate, features, latents, recipes, sample, train
+from twoplayer.cli import bench, compare, data, evaluate, export, features, latents, recipes, sample, train
 from twoplayer.core.errors import Diverged, UserError
 from twoplayer.core.process import set_up_process
 
@@ -23,6 +23,7 @@ app.command()(train.train)
 app.command()(sample.sample)
 app.command()(evaluate.evaluate)
 app.command()(compare.compare)
+app.command()(export.export)
 app.command()(recipes.recipes)
 app.command()(data.data)
 app.add_typer(latents.app, name="latents")

@@ -25,7 +25,7 @@ def sample(
     from twoplayer.core.errors import UserError
     from twoplayer.runs.grid import save_png, write_pictures
 
-    trained = tp.load(run)
+    trained = tp.load_generator(run)
     labels = [class_said(text, trained.info.class_names) for text in label] if label else None
     if grid is not None and out is not None:
         raise UserError("say either --grid FILE.png or --out FOLDER")

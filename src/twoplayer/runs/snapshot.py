@@ -13,6 +13,7 @@ from torch import nn
 
 from twoplayer.core.errors import UserError
 from twoplayer.recipes.schema import AnyDiscriminator, AnyGenerator, AnyLatents
+from twoplayer.runs.cards import classifier_card, generator_card
 from twoplayer.runs.files import write_atomically, write_text
 
 FORMAT = 1
@@ -68,9 +69,9 @@ class ClassifierInfo(NetworkInfo):
 Info = TypeVar("Info", SnapshotInfo, ClassifierInfo)
 
 
-def write_snapshot(folder: Path, generator: nn.Module, info: SnapshotInfo) -> None:
-    """Write weights, configuration and model card, each atomically."""
-    _write(folder, "generator.safetensors", generator, info, model_card(info))
+def write_snapshot(folder: Path, generator: nn.Module, info: SnapshotInfo, card: str | None = None) -> None:
+    """Write weights, configuration and model card (one without figures when left out), each atomically."""
+    _write(folder, "generator.safetensors", generator, info, generator_card(info) if card is None else card)
 
 
 def read_snapshot(folder: Path) -> tuple[nn.Module, SnapshotInfo]:
@@ -112,57 +113,3 @@ def _read(folder: Path, weights: str, kind: type[Info]) -> tuple[nn.Module, Info
     except (ValueError, SafetensorError, RuntimeError) as error:
         raise UserError(f"{folder} is damaged: {str(error).splitlines()[0]}") from error
     return network.eval(), info
-
-
-def model_card(info: SnapshotInfo) -> str:
-    """A README that says what the generator is, was trained on, and how to use it."""
-    channels, height, width = info.image_shape
-    colors = "gray" if channels == 1 else "color"
-    return f"""# {info.recipe}
-
-A generator of {height}x{width} {colors} images, trained with twoplayer.
-
-| | |
-|---|---|
-| recipe | `{info.recipe}` |
-| training data | `{info.data_source}`, SHA-256 `{info.data_sha256}` |
-| training | {info.step:,} steps, {info.kimg:,.1f} thousand real images |
-| input | {info.latents.dim} {info.latents.name} latents |
-| network | `{info.generator.name}` |
-
-Use, from the folder of the run:
-
-```python
-import twoplayer as tp
-
-images = tp.load("RUN").sample(16)  # uint8 [16, {channels}, {height}, {width}]
-```
-
-The images are invented. They resemble the training data and share its limits and its rights.
-"""
-
-
-def classifier_card(info: ClassifierInfo) -> str:
-    """A README that says what the classifier is, was trained on, and how to use it."""
-    channels, height, width = info.image_shape
-    colors = "gray" if channels == 1 else "color"
-    return f"""# {info.recipe}: classifier
-
-Names the class of {height}x{width} {colors} images: {", ".join(info.class_names)}.
-The discriminator of a GAN, trained with twoplayer.
-
-| | |
-|---|---|
-| recipe | `{info.recipe}` |
-| training data | `{info.data_source}`, SHA-256 `{info.data_sha256}` |
-| training | {info.step:,} steps, {info.kimg:,.1f} thousand real images |
-| network | `{info.discriminator.name}` |
-
-Use, from the folder of the run, with images as float [N, {channels}, {height}, {width}] in [-1, 1]:
-
-```python
-import twoplayer as tp
-
-classes = tp.load("RUN").classifier(images).class_logits.argmax(1)  # places in the list above
-```
-"""

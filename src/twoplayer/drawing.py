@@ -1,0 +1,178 @@
+"""Drawing pictures from a trained generator, wherever it lies: a run's folder, or one that was exported."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from twoplayer.core.errors import UserError
+from twoplayer.core.protocols import Bounded
+from twoplayer.core.rng import Stream
+from twoplayer.evaluation.game import Figures
+from twoplayer.evaluation.latents import Recovered, arithmetic, pictures_of, recover, walk
+from twoplayer.runs.classes import Labels, class_ids
+from twoplayer.runs.grid import tile
+from twoplayer.runs.sampling import in_turn, latents_of, sample_blocks
+from twoplayer.runs.snapshot import SnapshotInfo, read_snapshot
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+MAX_SAMPLES = 1_000_000
+
+
+class Sampler(ABC):
+    """A generator and what can be drawn with it.
+
+    Attributes:
+        path: where it lies, for messages.
+    """
+
+    path: Path
+
+    @property
+    @abstractmethod
+    def info(self) -> SnapshotInfo:
+        """What the generator is and was trained on."""
+
+    @property
+    @abstractmethod
+    def generator(self) -> nn.Module:
+        """In evaluation mode: latents [N, latent_dim] to float images in [-1, 1]."""
+
+    @property
+    def figures(self) -> Figures:
+        """Those that `evaluate` took, if it did."""
+        return {}
+
+    @property
+    def compute_dtype(self) -> torch.dtype | None:
+        """What its layers compute in, if not their own dtype."""
+        return None
+
+    @abstractmethod
+    def best(self, n: int, best_of: int, stream: Stream, ids: list[int]) -> Tensor:
+        """The n of n * best_of pictures that the discriminator finds most real. Raises UserError without one."""
+
+    def sample(self, n: int, seed: int = 0, best_of: int = 1, labels: Labels | None = None) -> Tensor:
+        """n pictures, uint8 [n, C, H, W]. Picture i depends on the seed only, not on n.
+
+        Args:
+            n: how many, at most a million.
+            seed: which ones.
+            best_of: draw this many times as many and keep those that the discriminator finds most real.
+            labels: for a conditional run, the class or classes, by name or id; picture i has the i-th of them, round
+                and round. All classes when left out.
+
+        Raises:
+            UserError: n, seed or best_of is not a sensible number; the run is unconditional or has no such class.
+        """
+        return torch.cat(list(self.sample_blocks(n, seed, best_of, labels)))
+
+    def sample_blocks(self, n: int, seed: int = 0, best_of: int = 1, labels: Labels | None = None) -> Iterator[Tensor]:
+        """The same pictures, some at a time, for more of them than fit into memory."""
+        if not all(isinstance(number, int) for number in (n, seed, best_of)):
+            raise UserError(f"n={n}, best_of={best_of}, seed={seed}: all three are whole numbers")
+        if n < 1 or best_of < 1 or n * best_of > MAX_SAMPLES or seed < 0:
+            raise UserError(
+                f"n={n}, best_of={best_of}, seed={seed}: n and best_of start at 1, their product ends at "
+                f"{MAX_SAMPLES:,}, the seed starts at 0"
+            )
+        stream, latents = Stream(seed).child("sample"), self.info.latents
+        ids = self.label_ids(labels)
+        if best_of > 1:
+            return iter([self.best(n, best_of, stream, ids)])
+        given = {"labels": in_turn(ids, n)} if ids else {}
+        return sample_blocks(self.generator, latents, n, stream, given, self.compute_dtype)
+
+    def label_ids(self, labels: Labels | None) -> list[int]:
+        """The class ids that a user's labels mean; all of them for None, none for an unconditional run.
+
+        Raises UserError for classes that the run does not have.
+        """
+        return class_ids(labels, self.info, self.path)
+
+    def latents_of(self, numbers: Sequence[int], seed: int = 0) -> Tensor:
+        """The latents of pictures `numbers` of `sample(seed=seed)`: [len(numbers), latent_dim]. Raises UserError."""
+        if not numbers or not 0 <= min(numbers) <= max(numbers) < MAX_SAMPLES or seed < 0:
+            raise UserError(
+                f"pictures {list(numbers)}, seed {seed}: both count from 0, pictures to {MAX_SAMPLES - 1:,}"
+            )
+        like = next(self.generator.parameters())
+        return latents_of(self.info.latents, numbers, Stream(seed).child("sample"), like)
+
+    def draw(self, latents: Tensor, label: int | str | None = None) -> Tensor:
+        """The pictures of latents [N, latent_dim], uint8 [N, C, H, W]; a conditional run needs a label for them."""
+        ids = self.label_ids(label)
+        if len(ids) > 1:
+            raise UserError(f"{self.path} is conditional; say which label (it has: {', '.join(self.info.class_names)})")
+        return pictures_of(self.generator, latents, {"labels": torch.tensor(ids * len(latents))} if ids else {})
+
+    def walk(
+        self, stops: Sequence[int], frames: int = 12, seed: int = 0, spherical: bool | None = None, loop: bool = False
+    ) -> Tensor:
+        """Latents [T, latent_dim] of a way past pictures `stops` of `sample(seed=seed)`, `frames` for each part of it.
+
+        `loop` is that of `evaluation.latents.walk`. Left out, `spherical` is true unless the latents are bounded: an
+        arc between two of those leaves their range. Raises UserError.
+        """
+        if spherical is None:
+            spherical = not isinstance(self.info.latents, Bounded)
+        return walk(self.latents_of(stops, seed), frames, spherical, loop)
+
+    def arithmetic(self, plus: Sequence[int], minus: Sequence[int], plus_again: Sequence[int], seed: int = 0) -> Tensor:
+        """Latents [latent_dim]: the mean of pictures `plus`, less that of `minus`, and that of `plus_again`."""
+        return arithmetic(*(self.latents_of(numbers, seed) for numbers in (plus, minus, plus_again)))
+
+    def recover(self, picture: Tensor, labels: Labels | None = None, restarts: int = 8, **how: Any) -> Recovered:
+        """The latents whose picture is nearest to a picture uint8 [C, H, W]; see `evaluation.latents.recover`.
+
+        A conditional run tries `labels`, or all its classes, each from one or more of the beginnings. Raises UserError.
+        """
+        if tuple(picture.shape) != self.info.image_shape:
+            raise UserError(f"the picture is {tuple(picture.shape)}, those of the run are {self.info.image_shape}")
+        ids = self.label_ids(labels)
+        restarts = max(restarts, len(ids))
+        given = {"labels": in_turn(ids, restarts)} if ids else {}
+        return recover(self.generator, picture, self.info.latents, restarts=restarts, given=given, **how)
+
+    def grid(self, n: int = 25, seed: int = 0, best_of: int = 1, labels: Labels | None = None) -> Image:
+        """The same pictures tiled, as a Pillow image; those of a conditional run with one column per class."""
+        pictures = self.sample(n, seed, best_of, labels)
+        ids = self.label_ids(labels)[:n]
+        if len(ids) < 2:
+            return tile(pictures)
+        return tile(pictures, len(ids), [self.info.class_names[number] for number in ids])
+
+
+@dataclass(frozen=True)
+class Exported(Sampler):
+    """A folder that `twoplayer export --format safetensors` wrote: a generator alone.
+
+    Attributes:
+        path: the folder.
+    """
+
+    path: Path
+
+    @cached_property
+    def _read(self) -> tuple[nn.Module, SnapshotInfo]:
+        return read_snapshot(self.path)
+
+    @property
+    def info(self) -> SnapshotInfo:
+        return self._read[1]
+
+    @property
+    def generator(self) -> nn.Module:
+        return self._read[0]
+
+    def best(self, n: int, best_of: int, stream: Stream, ids: list[int]) -> Tensor:
+        raise UserError(f"best_of={best_of}: {self.path} is a generator alone, without the discriminator that chooses")

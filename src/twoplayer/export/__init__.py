@@ -1,0 +1,1 @@
+"""Trained generators in formats that others use."""

@@ -1,0 +1,112 @@
+"""Model cards: what a trained network is, was trained on, how good it is, and how to use it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+if TYPE_CHECKING:
+    from twoplayer.runs.snapshot import ClassifierInfo, SnapshotInfo
+
+
+def generator_card(info: SnapshotInfo, figures: Mapping[str, Any] | None = None, licence: str = "") -> str:
+    """A README that says what the generator is, was trained on, how good it is, and how to use it.
+
+    Args:
+        info: what it is.
+        figures: those of `evaluate`, with where they come from.
+        licence: under which it may be used, as an SPDX id; the place is left open without it.
+    """
+    channels, height, width = info.image_shape
+    kind = f"{height}x{width} {'gray' if channels == 1 else 'color'} images"
+    told = f", and a class: {', '.join(info.class_names)}" if "labels" in info.generator.takes else ""
+    front = {"library_name": "twoplayer", "pipeline_tag": "unconditional-image-generation", "tags": ["gan"]}
+    front |= {"license": licence} if licence else {}
+    return f"""---
+{yaml.safe_dump(front, sort_keys=True).strip()}
+---
+
+# {info.recipe}
+
+A generator of {kind}, trained with twoplayer.
+
+| | |
+|---|---|
+| recipe | `{info.recipe}` |
+| training data | `{info.data_source}`, SHA-256 `{info.data_sha256}` |
+| training | {info.step:,} steps, {info.kimg:,.1f} thousand real images |
+| input | {info.latents.dim} {info.latents.name} latents{told} |
+| output | images [N, {channels}, {height}, {width}] in [-1, 1] |
+| network | `{info.generator.name}` |
+| licence | {licence or "not chosen; the training data's own terms hold in any case"} |
+
+## Figures
+
+{figures_table(figures)}
+
+## Use
+
+From this folder, with `pip install twoplayer`:
+
+```python
+import twoplayer as tp
+
+images = tp.load_generator("FOLDER").sample(16)  # uint8 [16, {channels}, {height}, {width}]
+```
+
+Meant for study and play. The images are invented. They resemble the training data and share its limits and its rights:
+what the data shows too seldom, they show too seldom or not at all.
+"""
+
+
+def figures_table(figures: Mapping[str, Any] | None) -> str:
+    """Figures with spread, floor and where they come from, as a Markdown table."""
+    found = {name: each for name, each in (figures or {}).items() if isinstance(each, dict) and "value" in each}
+    if not found:
+        return "None were taken; `twoplayer evaluate` takes them."
+    rows = [
+        f"| {name} | {number(each['value'])} +- {number(each['spread'])} | {number(each['floor'])} | {each['better']} "
+        f"| {each['n_fake']:,} fakes, {each['n_real']:,} real of `{each['data']}` {each['split']}, "
+        f"{each['seeds']} seeds{extracted(each)} |"
+        for name, each in found.items()
+    ]
+    head = "| figure | value | floor (real against real) | better | from |\n|---|---|---|---|---|"
+    return "\n".join([head, *rows])
+
+
+def extracted(figure: Mapping[str, Any]) -> str:
+    """Whose features a figure is made of, where it is made of features."""
+    return f", features of {figure['extractor']['id']}" if "extractor" in figure else ""
+
+
+def number(value: float | None) -> str:
+    """Four digits; "-" for none."""
+    return "-" if value is None else f"{value:.4g}"
+
+
+def classifier_card(info: ClassifierInfo) -> str:
+    """A README that says what the classifier is, was trained on, and how to use it."""
+    channels, height, width = info.image_shape
+    colors = "gray" if channels == 1 else "color"
+    return f"""# {info.recipe}: classifier
+
+Names the class of {height}x{width} {colors} images: {", ".join(info.class_names)}.
+The discriminator of a GAN, trained with twoplayer.
+
+| | |
+|---|---|
+| recipe | `{info.recipe}` |
+| training data | `{info.data_source}`, SHA-256 `{info.data_sha256}` |
+| training | {info.step:,} steps, {info.kimg:,.1f} thousand real images |
+| network | `{info.discriminator.name}` |
+
+Use, from the folder of the run, with images as float [N, {channels}, {height}, {width}] in [-1, 1]:
+
+```python
+import twoplayer as tp
+
+classes = tp.load("RUN").classifier(images).class_logits.argmax(1)  # places in the list above
+```
+"""

@@ -37,7 +37,7 @@ from twoplayer.training.loop import train as train_loop
 from twoplayer.training.progress import progress
 from twoplayer.training.recorder import Recorder
 from twoplayer.training.state import TrainingState, new_state, prepare
-from twoplayer.watching import doctor_notes, recorder_of
+from twoplayer.watching import doctor_notes, recorder_of, tracked
 
 logger = logging.getLogger("twoplayer")
 PLAYERS = ("/generator", "/discriminator")
@@ -145,8 +145,11 @@ def _run(
         folder.prepare(to_yaml(recipe))
         folder.failure.unlink(missing_ok=True)
         write_json(folder.environment, _describe(state, data, device))
-        with progress(schedule.steps, state.step, quiet) as shown:
-            recorder = recorder_of(folder, recipe, data, batches, schedule, shown)
+        with (
+            tracked(folder, recipe, state.step) as trackings,
+            progress(schedule.steps, state.step, quiet) as shown,
+        ):
+            recorder = recorder_of(folder, recipe, data, batches, schedule, shown, trackings)
             _play(state, recipe, batches, schedule, recorder, stop)
         write_report(folder, doctor_notes(folder, recipe))
     return folder

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from torch import nn
 
 from twoplayer.core.protocols import Supervised
 from twoplayer.core.rng import Stream
+from twoplayer.core.tracking import Tracked, Tracking
 from twoplayer.data.batches import Batches, IndexedBatches
 from twoplayer.data.images import ImageData
 from twoplayer.evaluation import doctor, vitals
@@ -17,6 +20,7 @@ from twoplayer.evaluation.classifier import classifier_probe
 from twoplayer.evaluation.doctor import Diagnosis
 from twoplayer.evaluation.probe import sliced_wasserstein_probe
 from twoplayer.loading import held_out_data
+from twoplayer.recipes.resume import plain
 from twoplayer.recipes.schema import Recipe
 from twoplayer.runs.folder import RunFolder
 from twoplayer.runs.log import read_rows
@@ -27,9 +31,17 @@ from twoplayer.training.loop import Schedule
 from twoplayer.training.progress import Progress
 from twoplayer.training.recorder import Recorder
 
+logger = logging.getLogger("twoplayer")
+
 
 def recorder_of(
-    folder: RunFolder, recipe: Recipe, data: ImageData, batches: Batches, schedule: Schedule, shown: Progress
+    folder: RunFolder,
+    recipe: Recipe,
+    data: ImageData,
+    batches: Batches,
+    schedule: Schedule,
+    shown: Progress,
+    trackings: Mapping[str, Tracking],
 ) -> Recorder:
     """What writes a training down and looks at it on the way: pictures, figures, vital signs, the doctor."""
     info = SnapshotInfo(
@@ -56,11 +68,31 @@ def recorder_of(
         progress=shown,
         judge=sliced_wasserstein_probe(batches, recipe.latents, takes, recipe.seed),
         given=given,
+        trackings=trackings,
         titles=data.class_names[:n] if by_class else (),
         vitals=_vitals(recipe, batches),
         doctor=doctor.remarks(recipe),
         classifier_error=_classifier_error(recipe) if isinstance(recipe.objective, Supervised) else None,
     )
+
+
+@contextmanager
+def tracked(folder: RunFolder, recipe: Recipe, step: int) -> Iterator[dict[str, Tracking]]:
+    """Inside, the services that a recipe names are told. Raises UserError where one is not installed."""
+    told = Tracked(folder.path, plain(recipe), step)
+    with ExitStack() as stack:
+        begun: dict[str, Tracking] = {}
+        for tracker in recipe.tracking:
+            begun[tracker.name] = tracker.begin(told)
+            stack.callback(_ended, tracker.name, begun[tracker.name])
+        yield begun
+
+
+def _ended(name: str, tracking: Tracking) -> None:
+    try:
+        tracking.end()
+    except Exception as error:  # services raise whatever their transport raises
+        logger.warning("tracking: %s did not end well (%s)", name, error)
 
 
 def diagnosis(folder: RunFolder, recipe: Recipe, figures: Mapping[str, Any] | None = None) -> Diagnosis:

@@ -11,7 +11,7 @@ from twoplayer.recipes.load import Override, check, load_recipe, merge, read_rec
 from twoplayer.recipes.schema import Recipe
 
 LENGTH = ("steps", "epochs", "stop")
-LOGGING = ("log_every", "sample_every", "checkpoint_every", "keep_checkpoints", "level_processes", "seeds")
+LOGGING = ("log_every", "sample_every", "checkpoint_every", "keep_checkpoints", "level_processes", "seeds", "tracking")
 
 
 def resumed_recipe(config: str, recipe: str | None, changes: list[Override]) -> Recipe:
@@ -35,7 +35,7 @@ def resumed_recipe(config: str, recipe: str | None, changes: list[Override]) -> 
         _require_seeds(own.seeds, asked.seeds)
     if is_file:
         return asked
-    kept = {key: value for key, value in plain(own).items() if key in LOGGING and key not in said}
+    kept = {key: getattr(own, key) for key in LOGGING if key not in said}
     length = own if not said & {"steps", "epochs"} else asked
     kept |= {key: getattr(length, key) for key in ("steps", "epochs")}
     kept["stop"] = asked.stop if "stop" in said else own.stop

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from twoplayer.core.catalogue import Settings, discover, union_of
 from twoplayer.core.precision import Precision
@@ -17,9 +17,16 @@ from twoplayer.core.protocols import (
     Regularizer,
     Supervised,
 )
+from twoplayer.core.tracking import Tracker
 
-for _room in ("networks", "objectives", "regularizers", "latents", "optimizers"):
+for _room in ("networks", "objectives", "regularizers", "latents", "optimizers", "trackers"):
     discover(f"twoplayer.{_room}")
+
+
+def _named(said: Any) -> Any:
+    """A piece may be said by its name alone."""
+    return {"name": said} if isinstance(said, str) else said
+
 
 if TYPE_CHECKING:
     AnyGenerator = GeneratorNetwork
@@ -28,6 +35,7 @@ if TYPE_CHECKING:
     AnyObjective = Objective
     AnyOptimizer = OptimizerRule
     AnyRegularizer = Regularizer
+    AnyTracker = Tracker
 else:
     AnyGenerator = union_of(GeneratorNetwork)
     AnyDiscriminator = union_of(DiscriminatorNetwork)
@@ -35,6 +43,7 @@ else:
     AnyObjective = union_of(Objective)
     AnyOptimizer = union_of(OptimizerRule)
     AnyRegularizer = union_of(Regularizer)
+    AnyTracker = Annotated[union_of(Tracker), BeforeValidator(_named)]
 
 
 class DataOptions(Settings):
@@ -182,6 +191,7 @@ class Recipe(Settings):
         precision: "bf16" lets layers compute in bfloat16, "auto" does where the device has it; see core/precision.py.
         fast: play through chains of layers where the players allow it: the same step in less time.
         compile: whether gradients come from compiled programs; "auto": in long runs of small dense players on a CPU.
+        tracking: services that are told too, by name or as pieces: tensorboard, wandb, mlflow.
         levels: a pyramid (LAPGAN): one ordinary game per level, coarsest first, trained independently.
         level_processes: how many levels are trained at the same time, each in a process of its own.
     """
@@ -212,6 +222,7 @@ class Recipe(Settings):
     precision: Precision = "fp32"
     fast: bool = True
     compile: Literal["auto"] | bool = "auto"
+    tracking: Annotated[tuple[AnyTracker, ...], Field(strict=False)] = ()
     levels: Annotated[tuple[Level, ...], Field(strict=False)] = ()
     level_processes: int = Field(1, ge=1, le=16)
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from twoplayer.core.errors import UserError
 from twoplayer.core.protocols import Supervised
 from twoplayer.core.rng import Stream
+from twoplayer.core.tracking import Tracking
 from twoplayer.recipes.resume import core
 from twoplayer.recipes.schema import Recipe
 from twoplayer.runs.folder import RunFolder
@@ -43,6 +44,7 @@ class Recorder:
         titles: what stands above the columns of the grid.
         classifier_error: the share of test images that a discriminator names wrongly; logged at checkpoints.
         doctor: remarks on the log so far, asked for when vital signs have been taken.
+        trackings: services that are told too.
         lost: what could not be written on the way.
         vitals: vital signs of generator and discriminator, logged about as often as grids are made.
     """
@@ -58,6 +60,7 @@ class Recorder:
     classifier_error: Callable[[nn.Module], float] | None = None
     vitals: Callable[[nn.Module, nn.Module], dict[str, float]] | None = None
     doctor: Callable[[list[Row]], list[str]] | None = None
+    trackings: Mapping[str, Tracking] = field(default_factory=dict)
     lost: set[str] = field(default_factory=set)
 
     def on_step(self, state: TrainingState) -> None:
@@ -72,6 +75,7 @@ class Recorder:
             row |= self.vitals(state.generator_for_use, state.discriminator_for_use)
         with self.going_on_without("the log"):
             append_row(self.folder.metrics, row)
+        self._tell("figures", state.step, {name: value for name, value in row.items() if value is not None})
         self.progress.figures(row)
         if self.doctor and self._vitals_due(state.step):
             for remark in self.doctor(read_rows(self.folder.metrics)):
@@ -96,8 +100,10 @@ class Recorder:
         facts: dict[str, str | int | float] = {"step": state.step}
         if epoch_ended is not None:
             facts["epoch_ended"] = epoch_ended
+        grid = tile(images, len(self.titles) or None, self.titles)
         with self.going_on_without("a picture"):
-            save_png(tile(images, len(self.titles) or None, self.titles), self.folder.sample_grid(state.step), facts)
+            save_png(grid, self.folder.sample_grid(state.step), facts)
+        self._tell("picture", state.step, grid)
 
     @contextmanager
     def going_on_without(self, what: str) -> Iterator[None]:
@@ -108,6 +114,17 @@ class Recorder:
             if what not in self.lost:
                 self.lost.add(what)
                 logger.warning("%s cannot be written (%s); training goes on without", what, error.strerror or error)
+
+    def _tell(self, what: str, step: int, content: object) -> None:
+        """Tell the services; one that fails does not end a training either, and is not told any more."""
+        for name, tracking in self.trackings.items():
+            if name in self.lost:
+                continue
+            try:
+                getattr(tracking, what)(step, content)
+            except Exception as error:  # services raise whatever their transport raises
+                self.lost.add(name)
+                logger.warning("tracking: %s does not answer (%s); training goes on without", name, error)
 
     def on_checkpoint(self, state: TrainingState, *, scheduled: bool) -> None:
         if scheduled:

@@ -1,0 +1,45 @@
+"""TensorBoard: event files in RUN/tensorboard; look at them with `tensorboard --logdir RUNS`.
+
+Source: https://docs.pytorch.org/docs/stable/tensorboard.html; needs the extra `tensorboard`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image
+
+from twoplayer.core.errors import UserError
+from twoplayer.core.tracking import Tracked, Tracker, Tracking
+
+
+class TensorBoard(Tracker):
+    """Event files beside the run."""
+
+    name: Literal["tensorboard"] = "tensorboard"
+
+    def begin(self, tracked: Tracked) -> Tracking:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise UserError("tracking: tensorboard needs its extra: pip install 'twoplayer[tensorboard]'") from error
+        # events after the step that a resumed run begins with are hidden: they are made again
+        purge = tracked.step + 1 if tracked.step else None
+        return _Writing(SummaryWriter(tracked.folder / "tensorboard", purge_step=purge))
+
+
+class _Writing:
+    def __init__(self, writer: Any) -> None:
+        self.writer = writer
+
+    def figures(self, step: int, figures: dict[str, float]) -> None:
+        for name, value in figures.items():
+            self.writer.add_scalar(name, value, step)
+        self.writer.flush()
+
+    def picture(self, step: int, png: Image.Image) -> None:
+        self.writer.add_image("samples", np.asarray(png.convert("RGB")), step, dataformats="HWC")
+
+    def end(self) -> None:
+        self.writer.close()

@@ -1,0 +1,56 @@
+"""Weights & Biases; with `WANDB_MODE=offline` files in RUN/wandb, which `wandb sync` sends later.
+
+Source: https://docs.wandb.ai/ref/python; needs `pip install wandb`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from PIL import Image
+from pydantic import Field
+
+from twoplayer.core.errors import UserError
+from twoplayer.core.tracking import Tracked, Tracker, Tracking
+
+
+class WeightsAndBiases(Tracker):
+    """A run of a project there.
+
+    Attributes:
+        project: which one.
+    """
+
+    name: Literal["wandb"] = "wandb"
+    project: str = Field("twoplayer", min_length=1, max_length=128)
+
+    def begin(self, tracked: Tracked) -> Tracking:
+        try:
+            import wandb
+        except ImportError as error:
+            raise UserError("tracking: wandb is not installed: pip install wandb") from error
+        settings = wandb.Settings(silent=True, console="off", disable_git=True, save_code=False)
+        run = wandb.init(
+            project=self.project,
+            name=tracked.folder.name,
+            id=tracked.identity,
+            resume="allow",
+            dir=str(tracked.folder),
+            config=tracked.recipe,
+            settings=settings,
+        )
+        return _Run(run, wandb.Image)
+
+
+class _Run:
+    def __init__(self, run: Any, image: Any) -> None:
+        self.run, self.image = run, image
+
+    def figures(self, step: int, figures: dict[str, float]) -> None:
+        self.run.log(figures, step=step)
+
+    def picture(self, step: int, png: Image.Image) -> None:
+        self.run.log({"samples": self.image(png)}, step=step)
+
+    def end(self) -> None:
+        self.run.finish()

@@ -29,12 +29,13 @@ from twoplayer.recipes.schema import Recipe
 from twoplayer.runs.files import write_json
 from twoplayer.runs.folder import RunFolder
 from twoplayer.runs.log import Row, read_rows
+from twoplayer.runs.report import write_report
 from twoplayer.runs.sampling import in_turn, sample_best
 from twoplayer.runs.snapshot import SnapshotInfo, read_classifier, read_snapshot
 from twoplayer.session import restore
 from twoplayer.training.checkpoint import DamagedCheckpoint, read_checkpoint, read_newest
 from twoplayer.training.state import TrainingState, new_state
-from twoplayer.watching import diagnosis
+from twoplayer.watching import diagnosis, doctor_notes
 
 
 @dataclass(frozen=True)
@@ -164,6 +165,7 @@ class Run(Sampler):
             figures["doctor"] = self.diagnose(figures).as_json()
         if self.checkpoint == "newest":
             write_json(self.folder.evaluation, figures)
+            write_report(self.folder, None if self.recipe.levels else doctor_notes(self.folder, self.recipe))
         return figures
 
     def diagnose(self, figures: Figures | None = None) -> Diagnosis:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 import subprocess
@@ -111,7 +112,8 @@ def wholes(tmp_path_factory: pytest.TempPathFactory, pictures: str) -> dict[str,
         out = tmp_path_factory.mktemp(play) / "run"
         tp.train("digits", *words, out=out, device="cpu", quiet=True)
         page = (out / "report.html").read_text(encoding="utf-8")
-        assert page.count("<figcaption>epoch ") == (2 if play == "simultaneous" else 3), "epochs 1, 2 (and 4)"
+        shown = {"1", "2"} if play == "simultaneous" else {"1", "2", "4"}
+        assert shown <= set(re.findall(r"end of epoch (\d+)", page))
         runs[play] = out, words
     return runs
 

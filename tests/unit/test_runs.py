@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import shutil
@@ -24,7 +25,7 @@ from twoplayer.runs.files import write_atomically
 from twoplayer.runs.folder import RunFolder, claim_next_run
 from twoplayer.runs.grid import save_png, tile
 from twoplayer.runs.log import append_row, cut_after, read_rows
-from twoplayer.runs.report import epoch_grids
+from twoplayer.runs.report import epoch_grids, grids_of, write_report
 from twoplayer.runs.sampling import BLOCK, sample, sample_best
 from twoplayer.training.checkpoint import DamagedCheckpoint, prune, read_checkpoint, read_newest, write_checkpoint
 
@@ -77,9 +78,46 @@ def test_scores_are_null_where_d_has_no_probability(tmp_path: Path) -> None:
 def test_the_report_is_one_file_with_everything(tiny_run: tp.Run) -> None:
     page = (tiny_run.path / "report.html").read_text(encoding="utf-8")
     assert page.count("data:image/png;base64,") >= 3
-    for part in ("<h2>Samples", "<h2>Losses", "<h2>Scores", "<h2>Recipe", "learning_rate", "<h2>Environment"):
+    for part in (
+        "<h2>Samples",
+        "<h3>Losses",
+        "<h3>Scores",
+        "<h2>Recipe",
+        "learning_rate",
+        "<h2>Environment",
+    ):
         assert part in page, part
     assert "src='http" not in page
+
+
+def test_a_report_stays_small_however_many_and_large_grids_there_are(tmp_path: Path, tiny_run: tp.Run) -> None:
+    shutil.copytree(tiny_run.path, tmp_path / "run")
+    folder = RunFolder(tmp_path / "run")
+    noise = tile(random_images(16, (3, 300, 300)))
+    for step in range(1, 100):
+        save_png(noise if step % 10 == 0 else tile(random_images(4)), folder.sample_grid(step), {"step": step})
+    write_report(folder)
+    assert folder.report.stat().st_size < 5 * 2**20
+    shown = grids_of(folder)
+    assert len(shown) > 2
+    assert (shown[0].step, shown[-1].step) == (0, 99)
+    assert any(grid.picture[8:12] == b"WEBP" for grid in shown)
+
+
+def test_figures_stand_in_the_report_with_floor_and_provenance(tmp_path: Path, tiny_run: tp.Run) -> None:
+    shutil.copytree(tiny_run.path, tmp_path / "run")
+    tp.load(tmp_path / "run").evaluate(n=50, seeds=1)
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    figure = tp.load(tmp_path / "run").figures["sliced-wasserstein"]
+    assert f"<th>sliced-wasserstein<td>{figure['value']:.4g}" in page
+    assert f"<td>{figure['floor']:.4g}" in page
+    assert f"{figure['n_fake']} fakes, {figure['n_real']} real of digits {figure['split']}, 1 seeds" in page
+
+
+def test_the_recipe_in_a_report_can_be_saved_and_trained_from(tmp_path: Path, tiny_run: tp.Run) -> None:
+    page = (tiny_run.path / "report.html").read_text(encoding="utf-8")
+    link = page.split("href='data:text/yaml;base64,")[1].split("'")[0]
+    assert base64.b64decode(link) == tiny_run.folder.config.read_bytes()
 
 
 def test_epoch_grids_are_found_by_what_is_written_in_them(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from twoplayer.runs.files import write_text
 from twoplayer.runs.log import Row
-from twoplayer.runs.report import STYLE, picture
+from twoplayer.runs.report import page, picture
 
 CURVES = {
     "loss/generator": "loss of the generator",
@@ -21,7 +21,7 @@ CURVES = {
 WIDER = """
 body { max-width: 84rem; }
 .runs { display: grid; grid-template-columns: repeat(auto-fit, minmax(14rem, 1fr)); gap: 1rem; }
-td.best { font-weight: 700; } td.why { color: gray; } td, th { white-space: nowrap; } .wide { overflow-x: auto; }
+td.best { font-weight: 700; } td, th { white-space: nowrap; }
 """
 
 
@@ -73,17 +73,15 @@ def write_compare_page(
     curves = "".join(
         picture(_curves(entries, key, title), title, "plot") for key, title in CURVES.items() if _has(entries, key)
     )
-    page = [
-        "<!doctype html><html lang=en><meta charset=utf-8><title>twoplayer compare</title>",
-        "<meta name=viewport content='width=device-width, initial-scale=1'>",
-        f"<style>{STYLE}{WIDER}</style><h1>{len(entries)} runs</h1>",
+    body = [
+        f"<h1>{len(entries)} runs</h1>",
         f"<h2>Samples</h2><div class=runs>{grids}</div>",
         "<h2>Figures</h2><p>Bold: the best, and what the spreads do not tell apart from it. The floor is what real "
         f"images get in the place of fakes. +-: {html.escape(spreads)}. Made from:</p><ul>{made_from}</ul>",
         f"<div class=wide><table><tr>{titles}{cells}</table></div>",
-        f"<h2>Curves</h2>{curves}</html>" if curves else "</html>",
+        f"<h2>Curves</h2>{curves}" if curves else "",
     ]
-    write_text(path, "\n".join(page))
+    write_text(path, page("twoplayer compare", "\n".join(body), style=WIDER))
 
 
 def _has(entries: Sequence[Shown], key: str) -> bool:

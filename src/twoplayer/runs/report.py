@@ -1,17 +1,24 @@
-"""report.html: one self-contained file that shows what a run did."""
+"""report.html: one self-contained document about a run, worth sending: at most 5 MB, and it can be printed.
+
+What it says comes from the run's folder alone: log, grids, figures of `twoplayer evaluate`, recipe, environment, and
+what the doctor said when it was asked.
+"""
 
 from __future__ import annotations
 
 import base64
 import html
+import io
 import json
 import logging
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
+from twoplayer.runs.cards import extracted, number
 from twoplayer.runs.files import write_text
 from twoplayer.runs.folder import RunFolder
 from twoplayer.runs.log import Row, read_rows
@@ -21,15 +28,15 @@ logger = logging.getLogger("twoplayer")
 
 SHOWN_EPOCHS = (1, 2, 4, 10, 50, 100)
 
-STYLE = """
-:root { color-scheme: light dark; --line: #8884; }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { margin-bottom: 0; } h2 { margin-top: 2.2rem; border-bottom: 1px solid var(--line); }
-img { max-width: 100%; height: auto; image-rendering: pixelated; } img.plot { background: #fff; image-rendering: auto; }
-table { border-collapse: collapse; } td, th { padding: .2rem .8rem .2rem 0; text-align: left; vertical-align: top; }
-.epochs { display: grid; grid-template-columns: repeat(auto-fit, minmax(15rem, 1fr)); gap: 1rem; }
-figure { margin: 0; } figcaption { color: gray; } pre { overflow: auto; background: #8881; padding: 1rem; }
-"""
+MOST_GRIDS = 24
+MOST_BYTES = 2**21
+"""Of all grids together, before they are written as text, which makes them a third larger."""
+
+MOST_PIXELS = 1600
+"""Of a grid's longer side; a larger one is made smaller."""
+
+STYLE = files("twoplayer.runs").joinpath("report.css").read_text(encoding="utf-8")
+SCRIPT = files("twoplayer.runs").joinpath("report.js").read_text(encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -62,6 +69,26 @@ class Notes:
     not_examined: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Grid:
+    """A grid of samples.
+
+    Attributes:
+        step: after which it was made.
+        epoch: which ended with that step; 0 where none did.
+        picture: PNG, or WebP where that was too large.
+    """
+
+    step: int
+    epoch: int
+    picture: bytes
+
+    @property
+    def title(self) -> str:
+        """In words."""
+        return f"step {self.step:,}" + (f", end of epoch {self.epoch:,}" if self.epoch else "")
+
+
 def write_report(folder: RunFolder, notes: Notes | None = None) -> None:
     """Make the report from what lies in the folder.
 
@@ -72,36 +99,97 @@ def write_report(folder: RunFolder, notes: Notes | None = None) -> None:
     rows = read_rows(folder.metrics)
     config = folder.config.read_text(encoding="utf-8")
     environment = json.loads(folder.environment.read_text(encoding="utf-8"))
+    figures = json.loads(folder.evaluation.read_text(encoding="utf-8")) if folder.evaluation.is_file() else {}
     name = html.escape(folder.path.resolve().name)
-    parts = [
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>{name}</title>",
-        "<meta name=viewport content='width=device-width, initial-scale=1'>",
-        f"<style>{STYLE}</style><h1>{name}</h1>",
-        _summary(rows, environment),
-        _samples(folder),
-        _doctor(notes),
-        _levels(folder, rows) or _plots(rows),
-        "<h2>Recipe</h2><p>Repeat this run: <code>twoplayer train config.yaml</code></p>",
-        f"<pre>{html.escape(config)}</pre>",
-        f"<h2>Environment</h2><pre>{html.escape(json.dumps(environment, indent=2))}</pre></html>",
-    ]
-    write_text(folder.report, "\n".join(parts))
+    grids = grids_of(folder)
+    sections = {
+        "Samples": _samples(grids),
+        "Levels": _levels(rows),
+        "Curves": "" if _levels(rows) else _curves(rows),
+        "Figures": _figures(figures),
+        "Doctor": _doctor(notes),
+        "Recipe": _recipe(config),
+        "Environment": f"<pre>{html.escape(json.dumps(environment, indent=2))}</pre>",
+    }
+    shown = {title: text for title, text in sections.items() if text}
+    links = " ".join(f"<a href='#{_place(title)}'>{title}</a>" for title in shown)
+    body = "".join(f"<section id={_place(title)}><h2>{title}</h2>{text}</section>" for title, text in shown.items())
+    head = f"<h1>{name}</h1>{_verdict(notes)}{_summary(rows, environment)}<nav>{links}</nav>"
+    write_text(folder.report, page(name, head + body, SCRIPT))
+
+
+def page(title: str, body: str, script: str = "", style: str = "") -> str:
+    """A self-contained HTML page; the title is HTML."""
+    return (
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title>"
+        "<meta name=viewport content='width=device-width, initial-scale=1'>"
+        f"<style>{STYLE}{style}</style><body>{body}" + (f"<script>{script}</script>" if script else "") + "</html>"
+    )
+
+
+def _place(title: str) -> str:
+    return title.lower().replace(" ", "-")
+
+
+def grids_of(folder: RunFolder) -> list[Grid]:
+    """The grids to show: the first, the last, those at the ends of some epochs, and others evenly between.
+
+    A grid that cannot be read is left out, with a warning.
+    """
+    steps = folder.sample_steps()
+    epochs = epoch_grids(folder)
+    at_epochs = {step for step in steps if folder.sample_grid(step) in epochs.values()}
+    even = {steps[round(k * (len(steps) - 1) / (MOST_GRIDS - 1))] for k in range(MOST_GRIDS)} if steps else set()
+    chosen = sorted((even | at_epochs) & set(steps))
+    found = [grid for step in chosen if (grid := _grid(folder, step)) is not None]
+    while len(found) > 1 and sum(len(grid.picture) for grid in found) > MOST_BYTES:
+        found = found[:1] + found[2:-1:2] + found[-1:] if len(found) > 2 else found[-1:]
+    return found
 
 
 def epoch_grids(folder: RunFolder) -> dict[int, Path]:
     """The grid made at the end of each of the epochs 1, 2, 4, 10, 50, 100, as far as they were reached."""
-    found: dict[int, Path] = {}
-    for step in folder.sample_steps():
-        path = folder.sample_grid(step)
-        try:
-            with Image.open(path) as picture:
-                epoch = picture.info.get("epoch_ended", "")
-        except OSError:
-            logger.warning("grid left out of the report, it cannot be read: %s", path)
-            continue
-        if epoch and int(epoch) in SHOWN_EPOCHS:
-            found[int(epoch)] = path
-    return dict(sorted(found.items()))
+    found = {_epoch(folder.sample_grid(step)): folder.sample_grid(step) for step in folder.sample_steps()}
+    return {epoch: found[epoch] for epoch in SHOWN_EPOCHS if epoch in found}
+
+
+def _epoch(path: Path) -> int:
+    """The epoch that a grid was made at the end of, else 0."""
+    try:
+        with Image.open(path) as picture:
+            return int(picture.info.get("epoch_ended", 0))
+    except OSError:
+        logger.warning("grid left out of the report, it cannot be read: %s", path)
+        return 0
+
+
+def _grid(folder: RunFolder, step: int) -> Grid | None:
+    path = folder.sample_grid(step)
+    try:
+        content = path.read_bytes()
+        with Image.open(io.BytesIO(content)) as picture:
+            epoch = int(picture.info.get("epoch_ended", 0))
+            if len(content) > MOST_BYTES or max(picture.size) > MOST_PIXELS:
+                content = _smaller(picture)
+    except OSError:
+        return None
+    return Grid(step, epoch, content)
+
+
+def _smaller(picture: Image.Image) -> bytes:
+    """WebP, no longer than MOST_PIXELS on a side."""
+    smaller = picture.convert("RGB")
+    smaller.thumbnail((MOST_PIXELS, MOST_PIXELS))
+    buffer = io.BytesIO()
+    smaller.save(buffer, "webp", quality=80)
+    return buffer.getvalue()
+
+
+def _verdict(notes: Notes | None) -> str:
+    if notes is None:
+        return ""
+    kind = "ill" if notes.found else "well"
+    return f"<p class='verdict {kind}'><a href='#doctor'>{html.escape(notes.verdict)}</a></p>"
 
 
 def _summary(rows: list[Row], environment: dict[str, Any]) -> str:
@@ -117,69 +205,109 @@ def _summary(rows: list[Row], environment: dict[str, Any]) -> str:
     }
     if last.get("level") is not None:  # a pyramid: how far each level is stands in a table of its own
         facts = {}
+    data = environment["data"]
     facts |= {
         "device": str(environment["device"]),
-        "data": str(environment["data"]["source"]),
+        "data": f"{data['source']}, {data['images']:,} images of {'x'.join(map(str, data['shape'][1:]))}",
     }
-    cells = "".join(f"<tr><th>{key}<td>{html.escape(value)}" for key, value in facts.items())
-    return f"<table>{cells}</table>"
+    parameters = environment.get("parameters", {})
+    facts |= {f"parameters of the {player}": f"{count:,}" for player, count in parameters.items()}
+    cells = "".join(f"<div><dt>{key}</dt><dd>{html.escape(value)}</dd></div>" for key, value in facts.items())
+    return f"<dl class=facts>{cells}</dl>"
 
 
-def _doctor(notes: Notes | None) -> str:
-    if notes is None:
+def _samples(grids: list[Grid]) -> str:
+    """A slider through time on the screen; on paper, and where no script runs, all grids."""
+    if not grids:
         return ""
-    page = f"<h2>Doctor</h2><p>{html.escape(notes.verdict.capitalize())}.</p>"
-    for note in notes.found:
-        remedies = "".join(f"<li><code>{html.escape(remedy)}</code>" for remedy in note.remedies)
-        page += (
-            f"<p><strong>{html.escape(note.title)}</strong>: {html.escape(note.text)}. Worth a try:<ul>{remedies}</ul>"
-        )
-    if notes.not_examined:
-        page += f"<p>Not examined: {html.escape('; '.join(notes.not_examined))}.</p>"
-    return page
+    words = "<p>Fixed latents, evaluation mode: the same places of the same grid through the training.</p>"
+    shown = "".join(
+        f"<figure>{picture(grid.picture, grid.title)}<figcaption>{grid.title}</figcaption></figure>" for grid in grids
+    )
+    slider = (
+        f"<p class=slider><input type=range id=time min=0 max={len(grids) - 1} value={len(grids) - 1} "
+        "aria-label='time'><output for=time></output><button id=play type=button>Play</button></p>"
+    )
+    return f"{words}{slider if len(grids) > 1 else ''}<div class=grids>{shown}</div>"
 
 
-def _levels(folder: RunFolder, rows: list[Row]) -> str:
+def _levels(rows: list[Row]) -> str:
     """How far a pyramid's levels are, with links to their reports."""
     last = {row["level"]: row for row in rows if row.get("level") is not None}
     if not last:
         return ""
     cells = "".join(
-        f"<tr><td><a href='levels/{number}/report.html'>level {number}</a><td>{row['step']:,}<td>{row['epoch']:.1f}"
+        f"<tr><td><a href='levels/{level}/report.html'>level {level}</a><td>{row['step']:,}<td>{row['epoch']:.1f}"
         f"<td>{row['seconds']:,.0f} s"
-        for number, row in last.items()
+        for level, row in last.items()
     )
     head = "<tr><th><th>steps<th>epochs<th>time"
-    return f"<h2>Levels</h2><p>Coarsest first; each is a run of its own.</p><table>{head}{cells}</table>"
+    return f"<p>Coarsest first; each is a run of its own.</p><table>{head}{cells}</table>"
 
 
-def _samples(folder: RunFolder) -> str:
-    steps = folder.sample_steps()
-    if not steps:
-        return ""
-    last = f"<h2>Samples</h2><p>Step {steps[-1]:,}, fixed latents, evaluation mode.</p>"
-    last += picture(folder.sample_grid(steps[-1]).read_bytes(), "samples at the end")
-    grids = "".join(
-        f"<figure>{picture(path.read_bytes(), f'epoch {epoch}')}<figcaption>epoch {epoch}</figcaption></figure>"
-        for epoch, path in epoch_grids(folder).items()
-    )
-    return last + (f"<h2>Epochs</h2><div class=epochs>{grids}</div>" if grids else "")
-
-
-def _plots(rows: list[Row]) -> str:
+def _curves(rows: list[Row]) -> str:
     if not rows:
         return ""
-    page = "<h2>Losses</h2>" + picture(loss_plot(rows), "losses by step and epoch", "plot")
+    text = "<h3>Losses</h3>" + picture(loss_plot(rows), "losses by step and epoch", "plot")
     if has_scores(rows):
-        page += "<h2>Scores</h2><p>Generator: mean D(fake). Discriminator: mean of D(real) and 1 - D(fake).</p>"
-        page += picture(score_plot(rows), "scores by step and epoch", "plot")
+        text += "<h3>Scores</h3><p>Generator: mean D(fake). Discriminator: mean of D(real) and 1 - D(fake).</p>"
+        text += picture(score_plot(rows), "scores by step and epoch", "plot")
     if has_classifier(rows):
-        page += "<h2>Classifier</h2><p>Errors of the averaged discriminator on the test split.</p>"
-        page += picture(classifier_plot(rows), "test error by step and epoch", "plot")
-    return page
+        text += "<h3>Classifier</h3><p>Errors of the averaged discriminator on the test split.</p>"
+        text += picture(classifier_plot(rows), "test error by step and epoch", "plot")
+    return text
 
 
-def picture(png: bytes, alt: str, style: str = "") -> str:
-    """An image inside the page itself."""
-    data = base64.b64encode(png).decode()
-    return f"<img class='{style}' alt='{html.escape(alt)}' src='data:image/png;base64,{data}'>"
+def _figures(figures: dict[str, Any]) -> str:
+    """With spread, floor and where they come from."""
+    found = {name: each for name, each in figures.items() if isinstance(each, dict) and "value" in each}
+    if not found:
+        return ""
+    cells = "".join(
+        f"<tr><th>{html.escape(name)}<td>{number(each['value'])}<td>+- {number(each['spread'])}"
+        f"<td>{number(each['floor'])}<td>{each['better']}<td class=why>{html.escape(provenance(each))}"
+        for name, each in found.items()
+    )
+    warnings = {words for each in found.values() for words in each.get("warnings", ())}
+    said = "".join(f"<li>{html.escape(words)}" for words in sorted(warnings))
+    head = "<tr><th><th>value<th>spread<th>floor<th>better<th>from"
+    return (
+        "<p>The floor is the same figure between two halves of real images: no generator gets beyond it.</p>"
+        f"<div class=wide><table>{head}{cells}</table></div>" + (f"<ul>{said}</ul>" if said else "")
+    )
+
+
+def provenance(figure: dict[str, Any]) -> str:
+    """Where a figure comes from."""
+    counts = f"step {figure['step']:,}, {figure['n_fake']:,} fakes, {figure['n_real']:,} real of {figure['data']}"
+    return f"{counts} {figure['split']}, {figure['seeds']} seeds{extracted(figure)}"
+
+
+def _doctor(notes: Notes | None) -> str:
+    if notes is None:
+        return ""
+    text = f"<p>{html.escape(notes.verdict.capitalize())}.</p>"
+    for note in notes.found:
+        remedies = "".join(f"<li><code>{html.escape(remedy)}</code>" for remedy in note.remedies)
+        text += (
+            f"<p><strong>{html.escape(note.title)}</strong>: {html.escape(note.text)}. Worth a try:<ul>{remedies}</ul>"
+        )
+    if notes.not_examined:
+        text += f"<p>Not examined: {html.escape('; '.join(notes.not_examined))}.</p>"
+    return text
+
+
+def _recipe(config: str) -> str:
+    """The resolved recipe, as text and as a file to save, and how to train from it."""
+    link = f"data:text/yaml;base64,{base64.b64encode(config.encode()).decode()}"
+    return (
+        f"<p>Repeat this run: save <a download=config.yaml href='{link}'>config.yaml</a>, then "
+        f"<code>twoplayer train config.yaml</code>.</p><pre>{html.escape(config)}</pre>"
+    )
+
+
+def picture(content: bytes, alt: str, style: str = "") -> str:
+    """An image, PNG or WebP, inside the page itself."""
+    kind = "webp" if content[8:12] == b"WEBP" else "png"
+    data = base64.b64encode(content).decode()
+    return f"<img class='{style}' alt='{html.escape(alt)}' src='data:image/{kind};base64,{data}'>"

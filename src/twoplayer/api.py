@@ -80,7 +80,7 @@ def train(
                 folder.require_free()
         chosen = choose_device(device)
         with explaining_memory(resolved):
-            loaded = load_data(resolved.data, quiet=quiet)
+            loaded = load_data(resolved.data, quiet=quiet, stop=stop)
         with explaining_memory(resolved, loaded):
             if resolved.seeds > 1:
                 folder = _run_seeds(folder, resolved, loaded, chosen, stop, quiet=quiet)

@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
 from twoplayer.core.console import say
+from twoplayer.core.stop import StopRequest
 from twoplayer.data.form import Form
 from twoplayer.data.images import ImageData
 from twoplayer.data.prepared import Told, nobody
@@ -19,10 +20,25 @@ SECONDS_BEFORE_WORDS = 2.0
 SECONDS_BETWEEN_WORDS = 2.0
 
 
-def load_data(options: DataOptions, *, quiet: bool = True) -> ImageData:
-    """The images that a recipe's `data` section means; unless quiet, long decoding is shown. Raises UserError."""
-    with nullcontext(nobody) if quiet else decoding() as told:
+def load_data(options: DataOptions, *, quiet: bool = True, stop: StopRequest | None = None) -> ImageData:
+    """The images that a recipe's `data` section means; unless quiet, long decoding is shown.
+
+    A library on the way may lose what a signal raises in it: then the next chunk, or the end, raises it again.
+
+    Raises:
+        UserError: they cannot be had.
+        TrainingStopped: a signal has come.
+    """
+    with nullcontext(nobody) if quiet else decoding() as shown:
+
+        def told(done: int, n: int) -> None:
+            shown(done, n)
+            if stop is not None:
+                stop.require_none()
+
         data = open_source(options.source).images(wanted(options, told))
+    if stop is not None:
+        stop.require_none()
     return data.halved(options.halvings)
 
 
@@ -93,7 +109,9 @@ def whole_splits(options: DataOptions) -> tuple[ImageData, ImageData]:
 
 
 def held_out_data(options: DataOptions) -> ImageData | None:
-    """The test split, brought to the form of the training images; None where the source has no splits."""
+    """The test split, brought to the form of the training images; None where the source has none."""
+    if not open_source(options.source).has_test():
+        return None
     data = load_data(options.model_copy(update={"split": "test", "limit": None}))
     return data if data.split == "test" else None
 

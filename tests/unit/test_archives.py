@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import os
+import random
 import tarfile
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +90,48 @@ def test_samples_of_several_shards(tmp_path: Path) -> None:
         assert data.class_names == ("0", "1", "2", "3")
     with pytest.raises(UserError, match=r"train-003\.tar: no such file"):
         open_source(str(tmp_path / "train-{000..003}.tar")).images(Wanted())
+
+
+@pytest.mark.parametrize("ending", [".tar", ".tar.gz", ".tar.xz"])
+def test_a_name_that_an_archive_holds_twice(ending: str, tmp_path: Path) -> None:
+    """Every member is a picture of its own, with the label of its own folder, in the order of the archive."""
+    path = tmp_path / f"a{ending}"
+    with tarfile.open(path, f"w:{ending[5:]}") as archive:
+        for number, name in enumerate(["a/0.png", "b/1.png", "a/2.png", "b/1.png", "b/3.png", "b/4.png"]):
+            content = encoded(torch.full((1, 5, 5), 10 * number, dtype=torch.uint8))
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    data = open_source(str(path)).images(Wanted())
+    assert data.images[:, 0, 0, 0].tolist() == [0, 10, 20, 30, 40, 50]
+    assert data.labels.tolist() == [0, 1, 0, 1, 1, 1]  # type: ignore[union-attr]
+
+
+def test_a_class_that_is_no_class(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        for name, content in (("0.png", encoded(PICTURES[0])), ("0.cls", b"9" * 1000)):
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    with pytest.raises(UserError, match="class ids from 0 to"):
+        open_source(str(tmp_path / "a.tar")).images(Wanted())
+
+
+def test_no_damage_to_a_zip_is_a_defect(tmp_path: Path) -> None:
+    """200 files with one flipped bit: the pictures, or a line on what is wrong."""
+    for method in (zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA):
+        path = tmp_path / f"{method}.zip"
+        with zipfile.ZipFile(path, "w", method) as archive:
+            for number, image in enumerate(PICTURES):
+                archive.writestr(f"{number}.png", encoded(image))
+        content, draw = path.read_bytes(), random.Random(0)
+        for trial in range(100):
+            changed = bytearray(content)
+            changed[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
+            other = tmp_path / f"{method}-{trial}.zip"
+            other.write_bytes(bytes(changed))
+            with suppress(UserError):
+                open_source(str(other)).images(Wanted())
 
 
 def test_nothing_is_written_and_nothing_but_plain_files_is_read(tmp_path: Path) -> None:

@@ -99,6 +99,10 @@ PLACES = {
 }
 
 
+SAVES_STEP = {"D's step": 1, "G's step": 1, "judging": 2}
+"""Where the step in which the signal comes is saved, and no other was before."""
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
 @pytest.mark.parametrize("place", PLACES)
 def test_a_signal_anywhere_saves_and_says_130(
@@ -126,6 +130,8 @@ def test_a_signal_anywhere_saves_and_says_130(
     words = ["train", *TINY, "--out", str(out), "--quiet", "--device", "cpu"]
     assert ended(forked(lambda: run(words)), 10.0) == 130
     monkeypatch.undo()
+    if place in SAVES_STEP:
+        assert RunFolder(out).checkpoint_steps() == [SAVES_STEP[place]]
     again = tp.train(out=out, resume=True, device="cpu", quiet=True) if out.exists() else None
     assert again is None or again.metrics[-1]["step"] == 6
     if place in ("D's step", "G's step"):

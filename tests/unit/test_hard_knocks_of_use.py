@@ -11,7 +11,9 @@ import subprocess
 import sys
 import tempfile
 import time
+import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -154,6 +156,70 @@ def test_other_formats_are_not_decoded_whatever_they_are_called(content: bytes, 
     (tmp_path / "a" / "picture.png").write_bytes(content)
     with pytest.raises(UserError, match=r"picture\.png cannot be read as a picture \(no known format\)"):
         load(tmp_path / "a")
+
+
+def test_pictures_with_damaged_or_turned_headers(tmp_path: Path) -> None:
+    """EXIF that is cut off, a TIFF that lies on its side: a line, or the upright picture."""
+    (tmp_path / "a").mkdir()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (12, 8)).save(tmp_path / "a" / "0.tif", exif=exif)
+    Image.new("RGB", (8, 12)).save(tmp_path / "a" / "1.png")
+    assert load(tmp_path / "a").shape == (3, 12, 8)
+    plain = tmp_path / "b"
+    plain.mkdir()
+    Image.new("RGB", (12, 8)).save(plain / "0.jpg", exif=exif)
+    content = (plain / "0.jpg").read_bytes()
+    start = content.index(b"Exif")
+    for place in range(start, start + 40):
+        changed = bytearray(content)
+        changed[place] ^= 0xFF
+        (plain / "0.jpg").write_bytes(bytes(changed))
+        with suppress(UserError):
+            load(plain)
+
+
+@pytest.mark.parametrize("shape", ["(65536, 65536, 65536)", "(1000000000000000000000000000000, 1, 1)", "(True, 3, 3)"])
+def test_arrays_that_say_they_are_larger_than_memory(shape: str, tmp_path: Path) -> None:
+    header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    content = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode() + bytes(9)
+    (tmp_path / "a.npy").write_bytes(content)
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("images.npy", content)
+    for name in ("a.npy", "a.npz"):
+        with pytest.raises(UserError, match=name):
+            load(tmp_path / name)
+
+
+@needs_fork
+def test_an_interrupt_that_a_library_swallows_is_raised_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from twoplayer import loading
+
+    place = pictures(tmp_path / "a")
+    original = loading.open_source
+
+    def swallowing(text: str) -> object:
+        with suppress(BaseException):
+            os.kill(os.getpid(), 15)
+            time.sleep(0.1)
+        return original(text)
+
+    monkeypatch.setattr(loading, "open_source", swallowing)
+    words = ["train", "--data", str(place), *TINY, "--quiet", "--out", str(tmp_path / "run")]
+    assert ended(forked(lambda: run(words)), 20.0) == 130
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_a_signal_ends_any_command_with_130(tiny_run: tp.Run) -> None:
+    call = [sys.executable, "-m", "twoplayer", "evaluate", str(tiny_run.path), "--n", "1000"]
+    for seconds in (1.0, 2.5, 4.0):
+        with subprocess.Popen(call, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
+            time.sleep(seconds)
+            process.send_signal(15)
+            _, said = process.communicate(timeout=20)
+        assert process.returncode == 130, said
+        assert b"Traceback" not in said
 
 
 def form_of(size: int) -> Form:

@@ -86,6 +86,37 @@ def test_an_interrupted_preparation_goes_on(folder: Path, decoded: list[str], mo
     assert len(decoded) - before == 12, "what was written down is not decoded again"
 
 
+@pytest.mark.parametrize("name", ["images.u8", "rows.npy", "facts.json", "sha256"])
+@pytest.mark.parametrize("size", [0, 5])
+def test_what_is_damaged_is_prepared_anew(name: str, size: int, folder: Path) -> None:
+    first = load(folder)
+    images, fingerprint = first.images.clone(), first.fingerprint
+    (kept,) = (path for path in (cache_folder() / "data").iterdir() if path.name != "newest")
+    (kept / name).write_bytes((kept / name).read_bytes()[:size])
+    again = load(folder)
+    assert torch.equal(again.images, images)
+    if name != "sha256" or not size:
+        assert again.fingerprint == fingerprint
+
+
+def test_holes_in_a_file_have_no_place_on_the_disk(tmp_path: Path) -> None:
+    path = tmp_path / "sparse"
+    with path.open("wb") as file:
+        file.truncate(2**20)
+    assert prepared.allocated(path) < 2**16
+    path.write_bytes(bytes(2**20))
+    assert prepared.allocated(path) == 2**20
+
+
+def test_a_failed_preparation_leaves_nothing_behind(folder: Path) -> None:
+    (folder / "03.png").write_bytes(b"text")
+    with pytest.raises(UserError, match=r"03\.png"):
+        load(folder)
+    (folder / "03.png").write_bytes(encoded(PICTURES[3]))
+    load(folder)
+    assert len([path for path in (cache_folder() / "data").iterdir() if path.name != "newest"]) == 1
+
+
 def test_files_that_changed_since_are_noticed(folder: Path, decoded: list[str]) -> None:
     load(folder)
     (folder / "03.png").write_bytes(encoded(255 - PICTURES[3]))

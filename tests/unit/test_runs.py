@@ -27,7 +27,14 @@ from twoplayer.runs.grid import save_png, tile
 from twoplayer.runs.log import append_row, cut_after, read_rows
 from twoplayer.runs.report import epoch_grids, grids_of, write_report
 from twoplayer.runs.sampling import BLOCK, sample, sample_best
-from twoplayer.training.checkpoint import DamagedCheckpoint, prune, read_checkpoint, read_newest, write_checkpoint
+from twoplayer.training.checkpoint import (
+    DamagedCheckpoint,
+    digest_of,
+    prune,
+    read_checkpoint,
+    read_newest,
+    write_checkpoint,
+)
 
 
 def test_the_layout_of_a_finished_run(tiny_run: tp.Run) -> None:
@@ -298,9 +305,28 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_taken(
         read_newest(saved)
 
 
+def test_no_flipped_bit_in_a_manifest_goes_unnoticed(saved: RunFolder) -> None:
+    """Each of 400 bits, evenly over the file: what is read is what was written, or the checkpoint is left out."""
+    path = saved.checkpoint(10) / "manifest.json"
+    content = path.read_bytes()
+    whole = read_checkpoint(saved.checkpoint(10))[1]
+    noticed = 0
+    for bit in range(0, 8 * len(content), max(8 * len(content) // 400, 1)):
+        changed = bytearray(content)
+        changed[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(bytes(changed))
+        try:
+            assert read_checkpoint(saved.checkpoint(10))[1] == whole
+        except DamagedCheckpoint:
+            noticed += 1
+    assert noticed > 200
+
+
 def test_a_newer_format_is_refused(saved: RunFolder) -> None:
     path = saved.checkpoint(10) / "manifest.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 2}))
+    manifest = json.loads(path.read_text()) | {"format": 2}
+    manifest["self"] = digest_of({name: value for name, value in manifest.items() if name != "self"})
+    path.write_text(json.dumps(manifest))
     with pytest.raises(UserError, match="format 2; upgrade"):
         read_newest(saved)
 

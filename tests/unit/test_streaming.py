@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.conftest import random_images
+from tests.conftest import TINY, random_images
 from tests.unit.test_archives import encoded
 from tests.unit.test_prepared import own_cache  # noqa: F401  (a fixture)
 from twoplayer import session
@@ -24,7 +24,9 @@ from twoplayer.core.rng import Stream
 from twoplayer.data import encoded as encoded_module
 from twoplayer.data import streamed
 from twoplayer.data.batches import Batches, IndexedBatches, StreamedBatches
+from twoplayer.data.collection import Group
 from twoplayer.data.form import Form
+from twoplayer.data.hub import content_of
 from twoplayer.data.images import ImageData
 from twoplayer.data.source import Wanted, open_source
 from twoplayer.data.streamed import OnHost
@@ -150,7 +152,9 @@ def test_what_changed_has_another_fingerprint(tmp_path: Path) -> None:
     source = open_source(write_folder(tmp_path / "a"))
     wanted = Wanted(form=FORM, cache="none")
     first = source.images(wanted)
-    assert first.fingerprint == source.images(wanted).fingerprint
+    for path in (tmp_path / "a").iterdir():
+        path.touch()
+    assert first.fingerprint == source.images(wanted).fingerprint, "a copy of the same pictures is the same data"
     assert first.fingerprint != first.halved(1).fingerprint
     (tmp_path / "a" / "00.png").write_bytes(encoded(PICTURES[1] // 2))
     assert first.fingerprint != source.images(wanted).fingerprint
@@ -283,6 +287,38 @@ def test_a_set_on_the_hub_is_streamed(repository: Path, monkeypatch: pytest.Monk
     begun = batches_of(data, 6)
     assert all(torch.equal(begun[number].images, found[number].images) for number in (3, 4, 8))
     assert source.images(Wanted(form=FORM, cache="none", limit=12)).count == 12
+
+
+def test_a_set_without_a_test_split_is_trained_on(repository: Path, tmp_path: Path) -> None:
+    from twoplayer.cli.main import run
+
+    words = ["digits", "data.split=train", "data.image_size=8", "data.channels=1", *TINY]
+    assert run(["train", *words, "--data", f"hub:{repository}", "--quiet", "--out", str(tmp_path / "run")]) == 0
+    assert not open_source(f"hub:{repository}").has_test()
+
+
+def test_files_beside_a_set_are_not_its_pictures(tmp_path: Path) -> None:
+    secret = tmp_path / "secret.png"
+    secret.write_bytes(encoded(PICTURES[0]))
+    with pytest.raises(UserError, match="did not come with the set"):
+        content_of({"bytes": None, "path": str(secret)}, "row 0", (tmp_path / "set",))
+    assert content_of({"bytes": None, "path": str(secret)}, "row 0", (tmp_path,)) == secret.read_bytes()
+
+
+def test_no_more_is_read_ahead_than_a_few_batches(tmp_path: Path) -> None:
+    source = Counting(open_source(write_folder(tmp_path / "a")).images(Wanted(form=FORM, cache="none")).streamed)
+    data = ImageData(PICTURES, "forty")
+    batches = StreamedBatches(data, source.inner, 2, Stream(0), CPU)
+    batches[0]
+    batches.close()
+    assert source.read <= 2 * (2 * batches.workers + 1)
+
+
+def test_blocks_are_bounded_in_bytes() -> None:
+    groups = [Group(range(10 * k, 10 * k + 10), 2**27) for k in range(6)]
+    assert [len(block) for block in streamed._blocks(groups)] == [2, 2, 2]
+    large = [Group(range(k, k + 1), 2**30) for k in range(3)]
+    assert [len(block) for block in streamed._blocks(large)] == [1, 1, 1]
 
 
 def test_a_set_that_does_not_say_how_much_it_has(repository: Path) -> None:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
+import signal
 import sys
 from contextlib import suppress
+from types import FrameType
 
 import typer
 
 from twoplayer.cli import bench, compare, data, evaluate, export, features, latents, recipes, sample, train
-from twoplayer.core.errors import Diverged, UserError
+from twoplayer.core.errors import Diverged, TrainingStopped, UserError
 from twoplayer.core.process import set_up_process
+from twoplayer.core.stop import SIGNALS
 
 app = typer.Typer(
     help="Train, judge, compare and use generative adversarial networks on images.",
@@ -46,10 +50,22 @@ MENDABLE = {
 
 def main() -> None:
     """Run the command line and exit with 0, 1, 2, 3 or 130."""
+    for number in SIGNALS:
+        signal.signal(number, leave)
     set_up_process()
     logging.basicConfig(format="twoplayer: %(message)s", stream=sys.stderr, level=logging.WARNING)
     logging.getLogger("twoplayer").setLevel(logging.INFO)
     sys.exit(run())
+
+
+def leave(number: int, frame: FrameType | None) -> None:
+    """End the process at once, where there is nothing to save: files are written whole or not at all.
+
+    What is raised instead may be lost, or worse, in the middle of an import or of a library's own code.
+    """
+    with suppress(OSError):
+        os.write(2, b"twoplayer: stopped\n")
+    os._exit(TrainingStopped.exit_code)
 
 
 def run(arguments: list[str] | None = None) -> int:

@@ -57,6 +57,11 @@ class StopRequest:
         finally:
             self._leaving = False
 
+    def require_none(self) -> None:
+        """Raise TrainingStopped when a signal has come before there was anything to save."""
+        if self.requested:
+            raise TrainingStopped(NOTHING_SAVED)
+
     @contextmanager
     def deferring(self) -> Iterator[None]:
         """Inside the block the first signal only sets `requested`; the block looks at it and saves."""

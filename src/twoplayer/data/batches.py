@@ -167,6 +167,7 @@ class StreamedBatches(Batches):
         self.source = copy(source)
         self.workers = cpu_count() or 1
         self._pool = ThreadPoolExecutor(self.workers, "batches")
+        self._reader = ThreadPoolExecutor(1, "reader")  # groups of pictures come in their order
         self._begun: deque[Future[Pixels]] = deque()
         self._next = -1
 
@@ -175,7 +176,7 @@ class StreamedBatches(Batches):
             self._cancel()
             self._tasks = self._from(number)
         while len(self._begun) < 2 * self.workers:
-            self._begun.append(self._pool.submit(next(self._tasks)))
+            self._begun.append(self._pool.submit(_done, self._reader.submit(next, self._tasks)))
         self._next = number + 1
         return self._batch(self._begun.popleft().result(), self.flips(number))
 
@@ -183,6 +184,7 @@ class StreamedBatches(Batches):
         self.source.is_closed = True
         self._cancel()
         self._pool.shutdown()
+        self._reader.shutdown()
 
     def _cancel(self) -> None:
         while self._begun:
@@ -202,6 +204,11 @@ class StreamedBatches(Batches):
             if done < self.per_epoch:
                 raise UserError(f"there are fewer than the {len(self.source):,} pictures that were announced")
             first = 0
+
+
+def _done(task: Future[Callable[[], Pixels]]) -> Pixels:
+    """Work that is done once it is known."""
+    return task.result()()
 
 
 def _pinned(task: Callable[[], Pixels]) -> Pixels:

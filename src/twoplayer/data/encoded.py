@@ -24,11 +24,7 @@ SAMPLE = 4096
 
 
 class EncodedSource(Source):
-    """A source that is a collection.
-
-    Attributes:
-        has_splits: else every split is the whole.
-    """
+    """A source that is a collection."""
 
     has_splits: ClassVar[bool] = False
 
@@ -76,7 +72,7 @@ class EncodedSource(Source):
             wanted.split if self.has_splits else "all",
             collection.class_names,
             tuple(collection.notes),
-            digest_of([collection.identity, wanted.form]),
+            digest_of([len(collection), digest_of(collection.names), collection.labels is None, wanted.form]),
         )
 
 

@@ -6,7 +6,8 @@ the hub's layout is named in the same way.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -18,14 +19,14 @@ import torch
 
 from twoplayer.core.errors import UserError
 from twoplayer.core.rng import Stream
-from twoplayer.data.collection import Collection, Rows, digest_of
+from twoplayer.data.collection import MOST_BYTES, Collection, Rows, digest_of, too_large
 from twoplayer.data.encoded import EncodedSource, require_streamable, sampled
 from twoplayer.data.form import Form
 from twoplayer.data.images import ImageData
-from twoplayer.data.pictures import BadPicture, decode
+from twoplayer.data.pictures import BadPicture, bad_picture, decode
 from twoplayer.data.source import Split, Wanted
 from twoplayer.data.streamed import BUFFER, Pixels, Streamed
-from twoplayer.data.tables import IMAGE_COLUMNS, LABEL_COLUMNS
+from twoplayer.data.tables import IMAGE_COLUMNS, LABEL_COLUMNS, MAX_CLASSES
 from twoplayer.ops.pyramid import halved
 
 
@@ -62,6 +63,14 @@ class HubSource(EncodedSource):
             raise self._unreadable(error) from error
         return sampled(source, self.text, wanted.split, source.class_names, (), source.identity)
 
+    def has_test(self) -> bool:
+        import datasets
+
+        try:
+            return "test" in datasets.get_dataset_split_names(self.where)
+        except Exception:  # the library raises whatever its transport raises
+            return False
+
     @property
     def where(self) -> str:
         """A folder, or the name of a set on the hub."""
@@ -83,10 +92,12 @@ class HubCollection(Collection):
     Attributes:
         rows: the library's table, mapped from its own cache.
         column: where the pictures are.
+        roots: folders in which files of pictures may lie.
     """
 
     rows: Any = None
     column: str = ""
+    roots: tuple[Path, ...] = ()
 
     @classmethod
     def open(cls, repository: str, split: Split, text: str, *, labeled: bool = False) -> HubCollection:
@@ -100,16 +111,16 @@ class HubCollection(Collection):
         except Exception as error:  # the library raises whatever its transport raises
             raise NotThere(type(error).__name__) from error
         column = _find(IMAGE_COLUMNS, rows.column_names, repository)
-        label = _find(LABEL_COLUMNS, rows.column_names, repository) if labeled else _label_of(rows.column_names)
+        label = _find(LABEL_COLUMNS, rows.column_names, repository) if labeled else _label_of(rows.features)
         labels, names = None, tuple[str, ...]()
         if label is not None:
-            labels = np.asarray(rows[label], np.int64)
+            labels = _class_ids(rows[label], f"{text}: column {label!r}")
             names = tuple(map(str, getattr(rows.features[label], "names", None) or range(int(labels.max()) + 1)))
         try:
             rows = rows.cast_column(column, datasets.Image(decode=False))
         except (TypeError, ValueError, pa.ArrowException) as error:
             raise UserError(f"{repository}: column {column!r} holds no pictures") from error
-        return cls(text, Rows(len(rows)), labels, names, rows=rows, column=column)
+        return cls(text, Rows(len(rows)), labels, names, rows=rows, column=column, roots=roots_of(repository))
 
     def where(self, number: int) -> str:
         return f"{self.text}: {self.names[number]}"
@@ -119,7 +130,7 @@ class HubCollection(Collection):
         return digest_of([self.rows._fingerprint])
 
     def read(self, number: int) -> bytes:
-        return content_of(self.rows[number][self.column], self.where(number))
+        return content_of(self.rows[number][self.column], self.where(number), self.roots)
 
 
 class HubStream(Streamed):
@@ -132,17 +143,26 @@ class HubStream(Streamed):
         rows: the library's stream, its pictures encoded.
         n: how many rows it has.
         column: where the pictures are.
-        label: where the class ids are.
+        label: where the class ids are; only of classes that the set names.
         class_names: one per class id.
         text: the source, for messages.
         form: with size and channels.
+        roots: folders in which files of pictures may lie.
     """
 
     def __init__(
-        self, rows: Any, n: int, column: str, label: str | None, class_names: tuple[str, ...], text: str, form: Form
+        self,
+        rows: Any,
+        n: int,
+        column: str,
+        label: str | None,
+        class_names: tuple[str, ...],
+        text: str,
+        form: Form,
+        roots: tuple[Path, ...],
     ) -> None:
         self.rows, self.n, self.column, self.label = rows, n, column, label
-        self.class_names, self.text, self.form = class_names, text, form
+        self.class_names, self.text, self.form, self.roots = class_names, text, form, roots
 
     @classmethod
     def open(cls, repository: str, text: str, wanted: Wanted) -> HubStream:
@@ -150,7 +170,7 @@ class HubStream(Streamed):
         import datasets
 
         if wanted.classes or wanted.split == "all":
-            raise UserError(f"data.cache=none: {text} gives one split and all its classes; leave one of them out")
+            raise UserError(f"data.cache=none: {text} is streamed whole: say data.split=train, and no data.classes")
         try:
             rows = datasets.load_dataset(repository, split=wanted.split, streaming=True)
         except Exception as error:  # the library raises whatever its transport raises
@@ -158,13 +178,13 @@ class HubStream(Streamed):
         announced = (rows.info.splits or {}).get(wanted.split)
         if announced is None or not announced.num_examples or rows.column_names is None:
             raise UserError(f"data.cache=none: {text} does not say how many pictures it has; leave data.cache out")
-        column, label = _find(IMAGE_COLUMNS, rows.column_names, repository), _label_of(rows.column_names)
+        column, label = _find(IMAGE_COLUMNS, rows.column_names, repository), _label_of(rows.features or {})
         names = tuple(map(str, getattr(rows.features[label], "names", None) or ())) if label else ()
         rows = rows.cast_column(column, datasets.Image(decode=False))
         n = announced.num_examples
         if wanted.limit is not None and wanted.limit < n:
             rows, n = rows.take(wanted.limit), wanted.limit
-        return cls(rows, n, column, label if names else None, names, text, wanted.form)
+        return cls(rows, n, column, label if names else None, names, text, wanted.form, roots_of(repository))
 
     @property
     def identity(self) -> str:
@@ -177,24 +197,59 @@ class HubStream(Streamed):
     def batches(self, order: Stream, first: int, size: int) -> Iterator[Callable[[], Pixels]]:
         shuffled = self.rows.shuffle(seed=order.derived_seed() % 2**32, buffer_size=BUFFER)
         rows = iter(shuffled.skip(first * size) if first else shuffled)
-        while chunk := list(islice(rows, size)):
+        while chunk := self._next(rows, size):
             yield partial(self._made, chunk)
+
+    def _next(self, rows: Iterator[dict[str, Any]], size: int) -> list[dict[str, Any]]:
+        """Raises UserError for whatever the library's transport raises."""
+        try:
+            return list(islice(rows, size))
+        except Exception as error:
+            problem = (str(error).splitlines() or [type(error).__name__])[0]
+            raise UserError(f"{self.text} cannot be read on ({problem}); --resume goes on when it can") from error
 
     def _made(self, rows: list[dict[str, Any]]) -> Pixels:
         images = []
         for row in rows:
             self.require_open()
-            images.append(decode(content_of(row[self.column], self.text), self.text, self.form))
+            encoded = content_of(row[self.column], self.text, self.roots)
+            name = hashlib.blake2b(encoded, digest_size=8).hexdigest()  # rows of a shuffled stream have no numbers
+            images.append(decode(encoded, name, self.form, self.text))
         labels = None if self.label is None else torch.tensor([row[self.label] for row in rows])
         return Pixels(halved(torch.from_numpy(np.stack(images)), self.halvings), labels)
 
 
-def content_of(cell: dict[str, Any] | None, where: str) -> bytes:
-    """A cell's encoded picture. Raises BadPicture."""
+def content_of(cell: dict[str, Any] | None, where: str, roots: tuple[Path, ...]) -> bytes:
+    """A cell's encoded picture; where it is in a file, perhaps within an archive, of one that came with the set.
+
+    Raises BadPicture.
+    """
     if cell is None or (cell["bytes"] is None and cell["path"] is None):
         raise BadPicture(where, "the cell is empty")
-    encoded: bytes = cell["bytes"] if cell["bytes"] is not None else Path(cell["path"]).read_bytes()
+    encoded: bytes | None = cell["bytes"]
+    if encoded is None:
+        import fsspec
+
+        path = str(cell["path"])
+        place = path.rsplit("::", 1)[-1]
+        if "://" not in place and not any(Path(place).resolve().is_relative_to(root) for root in roots):
+            raise BadPicture(where, "it is a file that did not come with the set")
+        try:
+            with fsspec.open(path, "rb") as file:
+                encoded = file.read(MOST_BYTES + 1)
+        except (OSError, ValueError, KeyError) as error:
+            raise bad_picture(where, error) from error
+    if len(encoded) > MOST_BYTES:
+        raise too_large(where, len(encoded))
     return encoded
+
+
+def roots_of(repository: str) -> tuple[Path, ...]:
+    """Where the files of a set may lie: its own folder, or what the library keeps."""
+    import datasets
+
+    kept = Path(datasets.config.HF_CACHE_HOME).expanduser().resolve()
+    return (Path(repository).resolve(), kept) if Path(repository).is_dir() else (kept,)
 
 
 def load_from_hub(repository: str, name: str, split: Split, class_names: tuple[str, ...], reason: str) -> ImageData:
@@ -219,8 +274,21 @@ def load_from_hub(repository: str, name: str, split: Split, class_names: tuple[s
     return ImageData(data.images, name, split, data.labels, class_names)
 
 
-def _label_of(columns: Iterable[str]) -> str | None:
-    return next((name for name in LABEL_COLUMNS if name in columns), None)
+def _label_of(features: Mapping[str, Any]) -> str | None:
+    """The column of class ids, if there is one."""
+    numbered = [
+        name for name, kind in features.items() if hasattr(kind, "names") or "int" in getattr(kind, "dtype", "")
+    ]
+    return next((name for name in LABEL_COLUMNS if name in numbered), None)
+
+
+def _class_ids(values: Iterable[int | None], where: str) -> np.ndarray:
+    """[N], int64. Raises UserError for what is no class id."""
+    found = list(values)
+    wrong = next((value for value in found if value is None or not 0 <= value < MAX_CLASSES), 0)
+    if wrong is None or wrong:
+        raise UserError(f"{where} holds class ids from 0 to {MAX_CLASSES - 1}, not {wrong}")
+    return np.array(found, np.int64)
 
 
 def _find(wanted: tuple[str, ...], columns: Iterable[str], repository: str) -> str:

@@ -8,6 +8,8 @@ four files (gzipped or not); otherwise the `datasets` library fetches the set on
 from __future__ import annotations
 
 import gzip
+import io
+import math
 import struct
 import zlib
 from pathlib import Path
@@ -125,13 +127,33 @@ def read_idx(path: Path) -> np.ndarray:
     """
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            raw = file.read(MOST_IDX_BYTES)
+            shape = _shape(file, path)
+            content = _read(file, math.prod(shape) + 1)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise UserError(f"{path} is damaged ({error}); copy it again") from error
-    if len(raw) < 4 or raw[:2] != b"\0\0" or raw[2] != IDX_UINT8 or len(raw) < 4 + 4 * raw[3]:
+    if len(content) != math.prod(shape):
+        found = f"only {len(content)}" if len(content) < math.prod(shape) else "more"
+        raise UserError(f"{path} should hold {shape} bytes but has {found}; copy it again")
+    return np.frombuffer(content, np.uint8).reshape(shape)
+
+
+def _shape(file: io.BufferedIOBase, path: Path) -> tuple[int, ...]:
+    """What the header says. Raises UserError."""
+    begin = file.read(4)
+    if len(begin) < 4 or begin[:2] != b"\0\0" or begin[2] != IDX_UINT8 or not begin[3]:
         raise UserError(f"{path} is not an IDX file of bytes; copy it again")
-    shape = struct.unpack_from(f">{raw[3]}I", raw, 4)
-    start = 4 + 4 * raw[3]
-    if len(raw) - start != int(np.prod(shape, dtype=np.int64)):
-        raise UserError(f"{path} should hold {shape} bytes but has {len(raw) - start}; copy it again")
-    return np.frombuffer(raw, np.uint8, offset=start).reshape(shape).copy()
+    header = file.read(4 * begin[3])
+    if len(header) < 4 * begin[3]:
+        raise UserError(f"{path} ends within its header; copy it again")
+    shape = struct.unpack(f">{begin[3]}I", header)
+    if math.prod(shape) > MOST_IDX_BYTES:
+        raise UserError(f"{path} says it holds {math.prod(shape):,} bytes; it is damaged, or too large")
+    return shape
+
+
+def _read(file: io.BufferedIOBase, most: int) -> bytearray:
+    """Up to that many bytes; memory is taken as they come."""
+    content = bytearray()
+    while len(content) < most and (piece := file.read(min(2**24, most - len(content)))):
+        content += piece
+    return content

@@ -1,4 +1,4 @@
-"""One array of images, saved with numpy; mapped from disk, so that it may be larger than memory."""
+"""One array of images, saved with numpy; mapped from disk where it is [N, H, W] or [N, C, H, W] of the wanted size."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from twoplayer.core.errors import UserError
 from twoplayer.data.form import Form
 from twoplayer.data.images import ImageData
-from twoplayer.data.npz import channels_first
+from twoplayer.data.npz import NUMPY_ERRORS, channels_first
 from twoplayer.data.source import FileSource, Split
 
 
@@ -28,7 +28,7 @@ class NpySource(FileSource):
             raise UserError(f"{path}: no such file")
         try:
             array = np.load(path, mmap_mode="c", allow_pickle=False)
-        except (ValueError, EOFError, OSError, SyntaxError) as error:
+        except NUMPY_ERRORS as error:
             raise UserError(f"{path} is not a readable .npy of numbers: {error}") from error
         images = torch.from_numpy(channels_first(array, str(path)))
         if images.numel() == 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import zipfile
 import zlib
 from dataclasses import replace
@@ -17,6 +18,22 @@ from twoplayer.data.form import Form
 from twoplayer.data.images import ImageData
 from twoplayer.data.source import FileSource, Split
 from twoplayer.data.tables import MAX_CLASSES
+
+NUMPY_ERRORS = (
+    ValueError,
+    TypeError,
+    OverflowError,
+    SyntaxError,
+    TokenError,
+    MemoryError,
+    EOFError,
+    OSError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    RuntimeError,
+)
+"""What numpy and zipfile raise for arrays that are damaged or say they are larger than memory."""
 
 
 class NpzSource(FileSource):
@@ -68,7 +85,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         with zipfile.ZipFile(path) as archive:
             names = [name for name in archive.namelist() if name.endswith(".npy")]
             return {name.removesuffix(".npy"): _array(archive, name) for name in names}
-    except (ValueError, SyntaxError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError, TokenError) as error:
+    except NUMPY_ERRORS as error:
         raise UserError(f"{path} is not a readable .npz of plain arrays: {error}") from error
 
 

@@ -133,7 +133,10 @@ class ParquetCollection(Collection):
             with opened(self.path) as file:
                 column = file.read_row_group(group, [self.column]).column(self.column)
             cells = pc.struct_field(column, "bytes") if pa.types.is_struct(column.type) else column
-            mine = (group, cells.to_pylist())
+            found = cells.to_pylist()
+            if len(found) != self.starts[group + 1] - self.starts[group]:
+                raise UserError(f"{self.path} has another number of rows than it says; copy it again")
+            mine = (group, found)
             self.local.group = mine
         return mine[1]
 
@@ -149,7 +152,9 @@ def opened(path: Path) -> Iterator[Any]:
     try:
         with pq.ParquetFile(path) as file:
             yield file
-    except (pa.ArrowException, OSError) as error:
+    except UserError:
+        raise
+    except (pa.ArrowException, OSError, ValueError, IndexError, KeyError) as error:
         problem = " ".join(str(error).split())
         raise UserError(f"{path} cannot be read as a Parquet file ({problem}); copy it again") from error
 

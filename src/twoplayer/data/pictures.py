@@ -8,6 +8,7 @@ cropped and resized with Pillow's antialiased bicubic filter. 32-bit modes are r
 from __future__ import annotations
 
 import io
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,8 +28,11 @@ UNDEFINED_MODES = ("I", "F")
 
 EXIF_ORIENTATION = 0x0112
 
-UNREADABLE = (UnidentifiedImageError, OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
-"""What Pillow raises for files that are no picture, damaged or a bomb."""
+UNREADABLE = (Exception,)
+"""What Pillow raises for files that are no picture, damaged or a bomb: whatever its decoders stumble on."""
+
+# Pillow warns of half of what it refuses; whoever chose these pictures chose them
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 class BadPicture(UserError):
@@ -137,6 +141,8 @@ def to_mode(picture: Image.Image, mode: str) -> Image.Image:
 def upright_size(picture: Image.Image) -> tuple[int, int]:
     """(width, height) of a picture once it is upright (EXIF). Reads its header only."""
     width, height = picture.size
+    if picture.format == "TIFF":  # Pillow turns these when it opens them
+        return width, height
     lies_on_its_side = picture.getexif().get(EXIF_ORIENTATION) in (5, 6, 7, 8)
     return (height, width) if lies_on_its_side else (width, height)
 

@@ -9,12 +9,13 @@ there are, and afterwards what the system keeps of the file.
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -23,9 +24,10 @@ from typing import Any, Literal
 
 import numpy as np
 import PIL
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from twoplayer.core.cache import cache_folder
+from twoplayer.core.console import say
 from twoplayer.core.errors import UserError
 from twoplayer.data.collection import Collection, digest_of, tried
 from twoplayer.data.form import Form
@@ -39,6 +41,9 @@ CHUNK = 256
 
 MOST_BAD = 0.01
 """The share of pictures that may be unreadable where they are skipped."""
+
+SECONDS_BEFORE_WORDS = 2.0
+"""How long another process is waited for in silence."""
 
 UNDONE, GOOD, BAD = 0, 1, 2
 
@@ -72,7 +77,7 @@ class Prepared:
     def remembered(self, name: str, find: Callable[[], str]) -> str:
         """A text about these pictures that takes long to find."""
         place = self.folder / name
-        if not place.is_file():
+        if not place.is_file() or not place.stat().st_size:
             temporary = place.with_name(f"{name}.{os.getpid()}.tmp")
             temporary.write_text(find(), encoding="utf-8")
             temporary.replace(place)
@@ -88,11 +93,31 @@ def prepared(collection: Collection, form: Form, bad_images: BadImages, told: To
     key = digest_of([VERSION, PIL.__version__, form, bad_images, len(collection), collection.identity])
     folder = cache_folder() / "data" / key[:32]
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / "lock"):
-        if not (folder / "facts.json").is_file():
-            _prepare(folder, collection, form, bad_images, told)
+    with _locked(folder):
         _forget_older(folder, collection, form, bad_images)
-    return _opened(folder)
+        if (folder / "facts.json").is_file():
+            try:
+                return _opened(folder)
+            except (OSError, EOFError, ValueError, KeyError, TypeError):  # damaged: made again
+                for each in ("facts.json", "images.u8", "rows.npy", "state.u8", "sha256"):
+                    (folder / each).unlink(missing_ok=True)
+        _prepare(folder, collection, form, bad_images, told)
+        return _opened(folder)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Inside, no other process prepares this; who waits for one says so."""
+    lock = FileLock(folder / "lock")
+    try:
+        lock.acquire(timeout=SECONDS_BEFORE_WORDS)
+    except Timeout:
+        say("another process prepares these pictures; waiting for it")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _prepare(folder: Path, collection: Collection, form: Form, bad_images: BadImages, told: Told) -> None:
@@ -121,6 +146,8 @@ def _prepare(folder: Path, collection: Collection, form: Form, bad_images: BadIm
     given_up = threading.Event()
     for numbers, errors in _in_parallel(_tasks(collection, state, form, images, given_up), given_up):
         done(numbers, errors)
+    if (state == UNDONE).any():
+        raise UserError(f"{collection.text} has changed while it was read; begin again")
     rows = np.flatnonzero(state == GOOD)
     if len(rows) == 0:
         raise UserError(f"no picture of {collection.text} can be read: {bad[min(bad)]}")
@@ -166,7 +193,7 @@ def _tasks(
     def read_and_work(numbers: list[int]) -> tuple[list[int], dict[int, BadPicture]]:
         return work([(number, tried(collection, number)) for number in numbers if not given_up.is_set()])
 
-    if collection.is_random:
+    if collection.is_random and collection.groups is None:
         undone = np.flatnonzero(state == UNDONE)
         for start in range(0, len(undone), CHUNK):
             yield partial(read_and_work, undone[start : start + CHUNK].tolist())
@@ -233,7 +260,8 @@ def _require_few(bad: dict[int, BadPicture], n: int) -> None:
 
 
 def _require_space(folder: Path, collection: Collection, shape: tuple[int, int, int]) -> None:
-    there = (folder / "images.u8").stat().st_size if (folder / "images.u8").exists() else 0
+    path = folder / "images.u8"
+    there = allocated(path) if path.exists() else 0
     needed = len(collection) * int(np.prod(shape)) - there
     free = shutil.disk_usage(folder).free
     if needed > free:
@@ -243,19 +271,32 @@ def _require_space(folder: Path, collection: Collection, shape: tuple[int, int, 
         )
 
 
+def allocated(path: Path) -> int:
+    """Bytes of a file that have a place on the disk; holes have none."""
+    stat = path.stat()
+    return min(getattr(stat, "st_blocks", stat.st_size // 512 + 1) * 512, stat.st_size)
+
+
 def _mapped(path: Path, shape: tuple[int, ...]) -> np.memmap[Any, Any]:
     """A file of bytes, as it is or made of zeros."""
     size = int(np.prod(shape))
     if not path.exists() or path.stat().st_size != size:
         with path.open("wb") as file:
             file.truncate(size)
+    if hasattr(os, "posix_fallocate"):  # a disk that fills up while a map is written to kills the process
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, size)
     return np.memmap(path, np.uint8, "r+", shape=shape)
 
 
 def _opened(folder: Path) -> Prepared:
     facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
-    images = np.memmap(folder / "images.u8", np.uint8, "c", shape=tuple(facts["shape"]))
-    return Prepared(images, np.load(folder / "rows.npy"), tuple(facts["bad"]), folder)
+    shape = tuple(map(int, facts["shape"]))
+    rows = np.load(folder / "rows.npy", allow_pickle=False)
+    if rows.shape != shape[:1] or (folder / "images.u8").stat().st_size != math.prod(shape):
+        raise ValueError("its files do not belong together")
+    images = np.memmap(folder / "images.u8", np.uint8, "c", shape=shape)
+    return Prepared(images, rows, tuple(facts["bad"]), folder)
 
 
 def _forget_older(folder: Path, collection: Collection, form: Form, bad_images: BadImages) -> None:
@@ -263,9 +304,10 @@ def _forget_older(folder: Path, collection: Collection, form: Form, bad_images: 
     pointers = folder.parent / "newest"
     pointers.mkdir(exist_ok=True)
     pointer = pointers / digest_of([collection.text, collection.selection, form, bad_images])[:32]
-    with suppress(OSError):
-        before = pointer.read_text(encoding="utf-8")
+    with suppress(OSError, ValueError):
+        before, identity = pointer.read_text(encoding="utf-8").split("\n")
         if before != folder.name and "/" not in before:
-            collection.notes.append("its files have changed since they were prepared; they were prepared again")
+            if identity != collection.identity:
+                collection.notes.append("its files have changed since they were prepared; they were prepared again")
             shutil.rmtree(folder.parent / before, ignore_errors=True)
-    pointer.write_text(folder.name, encoding="utf-8")
+    pointer.write_text(f"{folder.name}\n{collection.identity}", encoding="utf-8")

@@ -33,6 +33,7 @@ from twoplayer.data.collection import (
 from twoplayer.data.encoded import EncodedSource
 from twoplayer.data.pictures import BadPicture, bad_picture, shown
 from twoplayer.data.source import FileSource, Split
+from twoplayer.data.tables import MAX_CLASSES
 
 TAR_ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 CLASS_ENDING = "cls"
@@ -129,13 +130,15 @@ class TarCollection(Collection):
         if self.is_random:
             yield from super().stream()
             return
-        numbers = {(each.shard, each.name): number for number, each in enumerate(self.members)}
-        for shard, path in enumerate(self.shards):
+        numbers = iter(range(len(self)))  # members lie in the order in which the headers were read; names may repeat
+        for path in self.shards:
             with tarfile.open(path, "r|*") as archive:
                 for entry in archive:
-                    number = numbers.get((shard, entry.name))
-                    if number is None or not entry.isfile():
+                    if not entry.isfile() or not is_picture_name(entry.name):
                         continue
+                    number = next(numbers, None)
+                    if number is None or self.members[number].name != entry.name:
+                        raise UserError(f"{path} has changed while it was read; begin again")
                     if entry.size > MOST_BYTES:
                         yield number, too_large(entry.name, entry.size)
                         continue
@@ -180,8 +183,10 @@ def classes_by_sample(members: list[Member], classes: dict[str, str]) -> tuple[n
     if missing:
         raise UserError(f"{shown(missing[0])} has no .cls beside it, but other pictures do ({len(missing)} have none)")
     found = [name for name in told if name is not None]
-    names = sorted(set(found), key=lambda name: (not name.isdecimal(), int(name) if name.isdecimal() else 0, name))
+    names = sorted(set(found), key=lambda name: (not name.isdecimal(), len(name.lstrip("0")), name.lstrip("0"), name))
     if all(name.isdecimal() for name in names):
+        if len(names[-1]) > len(str(MAX_CLASSES)) or int(names[-1]) >= MAX_CLASSES:
+            raise UserError(f".cls files hold class ids from 0 to {MAX_CLASSES - 1}, not {names[-1][:20]}")
         names = [str(number) for number in range(int(names[-1]) + 1)]
     ids = {name: number for number, name in enumerate(names)}
     return np.array([ids[name] for name in found], np.int64), tuple(map(shown, names))

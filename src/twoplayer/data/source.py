@@ -59,6 +59,13 @@ class Source(Component):
     least_accuracy: ClassVar[float] = 0.5
     """On held-out images: what a small classifier has to reach before its features may judge fakes of this data."""
 
+    has_splits: ClassVar[bool] = True
+    """Else every split is the whole."""
+
+    def has_test(self) -> bool:
+        """Whether there are images that are not for training; asked before anything is loaded."""
+        return self.has_splits
+
     @property
     def text(self) -> str:
         """The source as a recipe keeps it: places on disk are absolute, so that it is found from any folder."""
@@ -72,6 +79,8 @@ class Source(Component):
         """The images that are wanted. Raises UserError with one line on how to mend what is wrong."""
         data = self.load(wanted.split, wanted.form)
         if wanted.classes:
+            if data.labels is None:
+                raise UserError(f"data.classes={list(wanted.classes)}, but {self.text} has no classes")
             data = data.of_classes(wanted.classes)
         if wanted.limit is not None:
             data = data.chosen(some_of(len(data), wanted.limit))
@@ -96,6 +105,7 @@ class FileSource(Source):
     """
 
     ending: ClassVar[str | tuple[str, ...]]
+    has_splits: ClassVar[bool] = False
     path: str
 
     @property

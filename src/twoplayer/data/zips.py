@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import lzma
+import struct
 import threading
 import zipfile
 import zlib
@@ -23,7 +25,17 @@ from twoplayer.data.encoded import EncodedSource
 from twoplayer.data.pictures import bad_picture
 from twoplayer.data.source import FileSource, Split
 
-ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, NotImplementedError)
+ZIP_ERRORS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    UnicodeDecodeError,
+    OSError,
+    EOFError,
+    RuntimeError,
+    NotImplementedError,
+)
 """What a damaged, encrypted or foreign zip archive raises."""
 
 

@@ -46,6 +46,13 @@ else:
     AnyTracker = Annotated[union_of(Tracker), BeforeValidator(_named)]
 
 
+def _class_name(said: Any) -> Any:
+    """Folders may be called 0 and 1."""
+    if isinstance(said, bool):
+        raise ValueError("YAML takes this name for yes or no; write it in double quotes within the list")
+    return str(said) if isinstance(said, int) else said
+
+
 class DataOptions(Settings):
     """Which images, and how they are brought to one form.
 
@@ -70,7 +77,7 @@ class DataOptions(Settings):
     image_size: int | None = Field(None, ge=1, le=4096)
     channels: Literal[1, 3] | None = None
     crop: Literal["center", "random", "none"] = "center"
-    classes: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    classes: Annotated[tuple[Annotated[str, BeforeValidator(_class_name)], ...], Field(strict=False)] = ()
     cache: Literal["auto", "none"] = "auto"
     bad_images: Literal["error", "skip"] = "error"
     limit: int | None = Field(None, ge=1)

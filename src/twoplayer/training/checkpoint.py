@@ -54,6 +54,7 @@ def write_checkpoint(folder: RunFolder, step: int, tree: dict[str, Any], facts: 
         "facts": facts,
         "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
     }
+    manifest["self"] = digest_of(manifest)
     files["manifest.json"] = json.dumps(manifest, indent=2).encode()
     final = folder.checkpoint(step)
     if final.exists():
@@ -83,6 +84,8 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """
     try:
         manifest = json.loads((path / "manifest.json").read_bytes())
+        if "self" in manifest and manifest.pop("self") != digest_of(manifest):
+            raise DamagedCheckpoint(f"{path / 'manifest.json'} does not have its checksum")
         if manifest["format"] > FORMAT:
             raise UserError(f"{path} has checkpoint format {manifest['format']}; upgrade twoplayer to read it")
         contents = {}
@@ -96,8 +99,13 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         raise
     except OSError as error:
         raise DamagedCheckpoint(f"{error.filename}: {error.strerror}") from error
-    except (KeyError, TypeError, ValueError, SafetensorError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, SafetensorError) as error:
         raise DamagedCheckpoint(f"{path} cannot be read: {error}") from error
+
+
+def digest_of(manifest: dict[str, Any]) -> str:
+    """A checksum over what a manifest says, however it is laid out."""
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
 def read_newest(folder: RunFolder) -> tuple[dict[str, Any], dict[str, Any]] | None:

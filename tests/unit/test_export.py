@@ -63,7 +63,12 @@ CONDITIONAL_PYRAMID = PyramidGenerator(
 )
 
 
-@pytest.mark.parametrize("config", [*(piece() for piece in each(GeneratorNetwork)), CONDITIONAL_PYRAMID], ids=repr)
+EVERY = [pytest.param(piece(), marks=pytest.mark.slow) for piece in each(GeneratorNetwork) if piece is not MlpGenerator]
+
+
+@pytest.mark.parametrize(
+    "config", [MlpGenerator(), CONDITIONAL_PYRAMID, *EVERY], ids=lambda config: f"{config.name} {config.takes}"
+)
 def test_onnx_draws_what_pytorch_draws(config: GeneratorNetwork) -> None:
     """Of every generator in the catalogue, in several batch sizes; the file names no place on disk."""
     info = info_of(config)

@@ -63,6 +63,16 @@ def test_a_loop_of_links_is_walked_once(tmp_path: Path) -> None:
     assert len(load(place)) == 20
 
 
+def test_a_file_that_is_too_large_for_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from twoplayer.data import folder
+
+    place = pictures(tmp_path / "a")
+    monkeypatch.setattr(folder, "MOST_BYTES", 1000)
+    (place / "large.png").write_bytes(bytes(1001))
+    with pytest.raises(UserError, match=r"large\.png cannot be read as a picture \(it has 1,001 bytes\)"):
+        load(place)
+
+
 def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
     place = pictures(tmp_path / "a")
     os.mkfifo(place / "pipe.png")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections import namedtuple
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from PIL import Image
 
 from tests.conftest import random_images
 from tests.unit.test_archives import encoded
+from tests.unit.test_hard_knocks import ended, forked
 from twoplayer.core.cache import cache_folder
 from twoplayer.core.errors import UserError
 from twoplayer.data import prepared
@@ -106,6 +108,27 @@ def test_holes_in_a_file_have_no_place_on_the_disk(tmp_path: Path) -> None:
     assert prepared.allocated(path) < 2**16
     path.write_bytes(bytes(2**20))
     assert prepared.allocated(path) == 2**20
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_two_processes_prepare_once(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted, decode = tmp_path / "counted", prepared.decode
+
+    def slow(*told: object) -> np.ndarray:
+        with counted.open("a") as file:
+            file.write("x")
+        time.sleep(0.02)
+        return decode(*told)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(prepared, "decode", slow)
+
+    def work() -> int:
+        return 0 if torch.equal(load(folder).images, PICTURES) else 1
+
+    children = [forked(work), forked(work)]
+    assert [ended(child, 20.0) for child in children] == [0, 0]
+    assert len(counted.read_text()) == len(PICTURES)
 
 
 def test_a_failed_preparation_leaves_nothing_behind(folder: Path) -> None:

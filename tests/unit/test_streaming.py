@@ -26,7 +26,7 @@ from twoplayer.data import streamed
 from twoplayer.data.batches import Batches, IndexedBatches, StreamedBatches
 from twoplayer.data.collection import Group
 from twoplayer.data.form import Form
-from twoplayer.data.hub import content_of
+from twoplayer.data.hub import _class_ids, _label_of, content_of
 from twoplayer.data.images import ImageData
 from twoplayer.data.source import Wanted, open_source
 from twoplayer.data.streamed import OnHost
@@ -295,6 +295,18 @@ def test_a_set_without_a_test_split_is_trained_on(repository: Path, tmp_path: Pa
     words = ["digits", "data.split=train", "data.image_size=8", "data.channels=1", *TINY]
     assert run(["train", *words, "--data", f"hub:{repository}", "--quiet", "--out", str(tmp_path / "run")]) == 0
     assert not open_source(f"hub:{repository}").has_test()
+
+
+def test_which_columns_of_a_set_are_class_ids() -> None:
+    import datasets
+
+    kinds = {"image": datasets.Image(), "label": datasets.Value("string"), "labels": datasets.ClassLabel(names=["a"])}
+    assert _label_of(kinds) == "labels"
+    assert _label_of({"image": datasets.Image(), "label": datasets.Value("string")}) is None
+    assert _class_ids([0, 2, 1], "set").tolist() == [0, 2, 1]
+    for wrong in (None, -1, 10**9):
+        with pytest.raises(UserError, match=f"not {wrong}"):
+            _class_ids([0, wrong], "set")
 
 
 def test_files_beside_a_set_are_not_its_pictures(tmp_path: Path) -> None:

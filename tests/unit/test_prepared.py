@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import time
@@ -129,6 +130,21 @@ def test_two_processes_prepare_once(folder: Path, tmp_path: Path, monkeypatch: p
     children = [forked(work), forked(work)]
     assert [ended(child, 20.0) for child in children] == [0, 0]
     assert len(counted.read_text()) == len(PICTURES)
+
+
+def test_a_disk_that_fills_up_after_an_interruption_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(prepared.os, "posix_fallocate", full, raising=False)
+    with pytest.raises(OSError, match=r"No space left.*images\.u8"):
+        load(folder)
+
+    def unable(*_: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, "not here")
+
+    monkeypatch.setattr(prepared.os, "posix_fallocate", unable, raising=False)
+    assert torch.equal(load(folder).images, PICTURES)
 
 
 def test_a_failed_preparation_leaves_nothing_behind(folder: Path) -> None:

@@ -8,6 +8,7 @@ there are, and afterwards what the system keeps of the file.
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -283,10 +284,23 @@ def _mapped(path: Path, shape: tuple[int, ...]) -> np.memmap[Any, Any]:
     if not path.exists() or path.stat().st_size != size:
         with path.open("wb") as file:
             file.truncate(size)
-    if hasattr(os, "posix_fallocate"):  # a disk that fills up while a map is written to kills the process
-        with path.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, size)
+    _reserve(path, size)
     return np.memmap(path, np.uint8, "r+", shape=shape)
+
+
+def _reserve(path: Path, size: int) -> None:
+    """Give every byte of a file its place: a disk that fills up while a map is written to kills the process.
+
+    Raises OSError where there is no space. File systems that cannot reserve are left to the check before.
+    """
+    if not hasattr(os, "posix_fallocate"):
+        return
+    with path.open("r+b") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+                raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _opened(folder: Path) -> Prepared:

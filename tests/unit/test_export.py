@@ -67,7 +67,9 @@ EVERY = [pytest.param(piece(), marks=pytest.mark.slow) for piece in each(Generat
 
 
 @pytest.mark.parametrize(
-    "config", [MlpGenerator(), CONDITIONAL_PYRAMID, *EVERY], ids=lambda config: f"{config.name} {config.takes}"
+    "config",
+    [MlpGenerator(), pytest.param(CONDITIONAL_PYRAMID, marks=pytest.mark.slow), *EVERY],
+    ids=lambda config: f"{config.name} {config.takes}",
 )
 def test_onnx_draws_what_pytorch_draws(config: GeneratorNetwork) -> None:
     """Of every generator in the catalogue, in several batch sizes; the file names no place on disk."""
@@ -94,6 +96,7 @@ def test_onnx_says_what_it_is_and_takes_any_batch() -> None:
         assert session.run(None, given)[0].shape == (n, *SHAPE)
 
 
+@pytest.mark.slow
 def test_an_export_that_draws_something_else_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     from twoplayer.export import onnx
 

@@ -97,6 +97,7 @@ def test_the_report_is_one_file_with_everything(tiny_run: tp.Run) -> None:
     assert "src='http" not in page
 
 
+@pytest.mark.slow
 def test_a_report_stays_small_however_many_and_large_grids_there_are(tmp_path: Path, tiny_run: tp.Run) -> None:
     shutil.copytree(tiny_run.path, tmp_path / "run")
     folder = RunFolder(tmp_path / "run")
@@ -111,6 +112,7 @@ def test_a_report_stays_small_however_many_and_large_grids_there_are(tmp_path: P
     assert any(grid.picture[8:12] == b"WEBP" for grid in shown)
 
 
+@pytest.mark.slow
 def test_figures_stand_in_the_report_with_floor_and_provenance(tmp_path: Path, tiny_run: tp.Run) -> None:
     shutil.copytree(tiny_run.path, tmp_path / "run")
     tp.load(tmp_path / "run").evaluate(n=50, seeds=1)

@@ -229,6 +229,7 @@ def test_the_time_of_a_step_does_not_grow_with_the_data() -> None:
     assert seconds[1_000_000] < 3 * seconds[1_000]
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_data(tmp_path: Path) -> None:
     """No more pictures are in memory than those of a block and a few batches, however many a file has."""
     one = encoded(PICTURES[0])

@@ -40,6 +40,7 @@ def test_tensorboard_has_every_figure_and_every_grid(tmp_path: Path) -> None:
     assert [each.step for each in found.Images("samples")] == [0, 3, 6]
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_one_line_in_tensorboard(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -51,6 +52,7 @@ def test_a_resumed_run_is_one_line_in_tensorboard(tmp_path: Path) -> None:
     assert [each.step for each in found.Scalars(KEY)] == [2, 4, 6, 8, 10] == list(logged(run))
 
 
+@pytest.mark.slow
 def test_wandb_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
@@ -63,6 +65,7 @@ def test_wandb_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(pictures) == 3
 
 
+@pytest.mark.slow
 def test_mlflow_in_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("mlflow")
     from mlflow import MlflowClient
@@ -88,6 +91,7 @@ def test_names_and_pieces() -> None:
 @pytest.mark.parametrize(
     ("name", "package"), [("tensorboard", "torch.utils"), ("wandb", "wandb"), ("mlflow", "mlflow")]
 )
+@pytest.mark.slow
 def test_what_is_not_installed_is_said(
     name: str, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

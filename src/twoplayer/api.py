@@ -16,7 +16,7 @@ from twoplayer.data.source import open_source
 from twoplayer.drawing import Exported, Sampler
 from twoplayer.loading import load_data
 from twoplayer.pyramid import run_pyramid
-from twoplayer.recipes.load import flatten, load_recipe, parse_overrides, to_yaml
+from twoplayer.recipes.load import Override, flatten, load_recipe, parse_overrides, to_yaml
 from twoplayer.recipes.resume import resumed_recipe
 from twoplayer.recipes.schema import Recipe
 from twoplayer.runs.files import write_text
@@ -69,15 +69,7 @@ def train(
     flush_denormals()
     keep_compiled()
     with stop.listening():
-        if resume:
-            if folder is None:
-                raise UserError("--resume needs --out RUN, the run to continue")
-            folder.require()
-            resolved = _located(resumed_recipe(str(folder.config), named, changes))
-        else:
-            resolved = _located(load_recipe(named or "digits", changes))
-            if folder is not None:
-                folder.require_free()
+        resolved = _located(_resolved(folder, named, changes, resume=resume))
         chosen = choose_device(device)
         with explaining_memory(resolved):
             loaded = load_data(resolved.data, quiet=quiet, stop=stop)
@@ -88,6 +80,19 @@ def train(
                 run = run_pyramid if resolved.levels else run_session
                 folder = run(folder, resolved, loaded, chosen, stop, resume=resume, quiet=quiet)
     return Run(folder.path)
+
+
+def _resolved(folder: RunFolder | None, named: str | None, changes: list[Override], *, resume: bool) -> Recipe:
+    """The recipe that is meant, in a folder that suits it. Raises UserError."""
+    if not resume:
+        recipe = load_recipe(named or "digits", changes)
+        if folder is not None:
+            folder.require_free()
+        return recipe
+    if folder is None:
+        raise UserError("--resume needs --out RUN, the run to continue")
+    folder.require()
+    return resumed_recipe(str(folder.config), named, changes)
 
 
 def _run_seeds(

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
-from twoplayer.core.console import say
+from twoplayer.core.console import SECONDS_BEFORE_WORDS, say
 from twoplayer.core.stop import StopRequest
 from twoplayer.data.form import Form
 from twoplayer.data.images import ImageData
@@ -16,7 +16,6 @@ from twoplayer.data.prepared import Told, nobody
 from twoplayer.data.source import Wanted, open_source
 from twoplayer.recipes.schema import DataOptions
 
-SECONDS_BEFORE_WORDS = 2.0
 SECONDS_BETWEEN_WORDS = 2.0
 
 

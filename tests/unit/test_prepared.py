@@ -19,7 +19,7 @@ from tests.unit.test_archives import encoded
 from tests.unit.test_hard_knocks import ended, forked
 from twoplayer.core.cache import cache_folder
 from twoplayer.core.errors import UserError
-from twoplayer.data import prepared
+from twoplayer.data import kept, prepared
 from twoplayer.data.form import Form
 from twoplayer.data.images import ImageData
 from twoplayer.data.source import Wanted, open_source
@@ -106,9 +106,9 @@ def test_holes_in_a_file_have_no_place_on_the_disk(tmp_path: Path) -> None:
     path = tmp_path / "sparse"
     with path.open("wb") as file:
         file.truncate(2**20)
-    assert prepared.allocated(path) < 2**16
+    assert kept.allocated(path) < 2**16
     path.write_bytes(bytes(2**20))
-    assert prepared.allocated(path) == 2**20
+    assert kept.allocated(path) == 2**20
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -136,14 +136,14 @@ def test_a_disk_that_fills_up_after_an_interruption_is_said(folder: Path, monkey
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(prepared.os, "posix_fallocate", full, raising=False)
+    monkeypatch.setattr(kept.os, "posix_fallocate", full, raising=False)
     with pytest.raises(OSError, match=r"No space left.*images\.u8"):
         load(folder)
 
     def unable(*_: object) -> None:
         raise OSError(errno.EOPNOTSUPP, "not here")
 
-    monkeypatch.setattr(prepared.os, "posix_fallocate", unable, raising=False)
+    monkeypatch.setattr(kept.os, "posix_fallocate", unable, raising=False)
     assert torch.equal(load(folder).images, PICTURES)
 
 

@@ -24,8 +24,9 @@ from twoplayer.latents.normal import NormalLatents
 from twoplayer.runs.files import write_atomically
 from twoplayer.runs.folder import RunFolder, claim_next_run
 from twoplayer.runs.grid import save_png, tile
+from twoplayer.runs.grids import epochs_of, grids_of
 from twoplayer.runs.log import append_row, cut_after, read_rows
-from twoplayer.runs.report import epoch_grids, grids_of, write_report
+from twoplayer.runs.report import write_report
 from twoplayer.runs.sampling import BLOCK, sample, sample_best
 from twoplayer.training.checkpoint import (
     DamagedCheckpoint,
@@ -134,8 +135,7 @@ def test_epoch_grids_are_found_by_what_is_written_in_them(tmp_path: Path) -> Non
     folder.samples.mkdir()
     for step, epoch in ((0, ""), (10, "1"), (20, "2"), (30, "3"), (40, "4"), (45, "")):
         save_png(tile(random_images(1)), folder.sample_grid(step), {"epoch_ended": epoch} if epoch else {})
-    assert list(epoch_grids(folder)) == [1, 2, 4]
-    assert epoch_grids(folder)[4] == folder.sample_grid(40)
+    assert epochs_of(folder) == {0: 0, 10: 1, 20: 2, 30: 3, 40: 4, 45: 0}
 
 
 def test_steps_are_ordered_as_numbers(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import typer
 from twoplayer.cli import bench, compare, data, evaluate, export, features, latents, recipes, sample, train
 from twoplayer.core.errors import Diverged, TrainingStopped, UserError
 from twoplayer.core.process import set_up_process
-from twoplayer.core.stop import SIGNALS
+from twoplayer.core.stop import NOTHING_SAVED, SIGNALS
 
 app = typer.Typer(
     help="Train, judge, compare and use generative adversarial networks on images.",
@@ -64,7 +64,7 @@ def leave(number: int, frame: FrameType | None) -> None:
     What is raised instead may be lost, or worse, in the middle of an import or of a library's own code.
     """
     with suppress(OSError):
-        os.write(2, b"twoplayer: stopped\n")
+        os.write(2, f"twoplayer: {NOTHING_SAVED}\n".encode())
     os._exit(TrainingStopped.exit_code)
 
 

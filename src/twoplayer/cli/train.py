@@ -34,21 +34,14 @@ def train(
 
     Without arguments: the real handwritten digits inside scikit-learn, no download.
     """
+    from twoplayer import api
     from twoplayer.core.errors import TrainingStopped
-    from twoplayer.core.stop import StopRequest
 
-    stop = StopRequest()
     recipe, overrides = split_words(words or [])
     if seed is not None:
         overrides.append(f"seed={seed}")
     try:
-        with stop.listening():
-            with stop.leaving():
-                from twoplayer import api
-
-            run = api.train(
-                recipe, *overrides, data=data, out=out, resume=resume, device=device, quiet=quiet, stop=stop
-            )
+        run = api.train(recipe, *overrides, data=data, out=out, resume=resume, device=device, quiet=quiet)
     except TrainingStopped as stopped:
         with suppress(OSError):  # whoever read stderr may be gone; the exit code still tells
             typer.echo(f"twoplayer: {stopped}", err=True)

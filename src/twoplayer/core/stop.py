@@ -32,7 +32,7 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.requested = False
-        self._deferring = self._leaving = False
+        self._deferring = False
         self._requested_at = 0.0
 
     @contextmanager
@@ -47,15 +47,6 @@ class StopRequest:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-    @contextmanager
-    def leaving(self) -> Iterator[None]:
-        """Inside the block a signal ends the process: what is raised in the middle of an import may be lost there."""
-        self._leaving = True
-        try:
-            yield
-        finally:
-            self._leaving = False
 
     def require_none(self) -> None:
         """Raise TrainingStopped when a signal has come before there was anything to save."""
@@ -77,10 +68,6 @@ class StopRequest:
                 os._exit(TrainingStopped.exit_code)
             return
         self.requested, self._requested_at = True, time.monotonic()
-        if self._leaving:
-            with suppress(OSError):
-                os.write(2, f"twoplayer: {NOTHING_SAVED}\n".encode())
-            os._exit(TrainingStopped.exit_code)
         if not self._deferring:
             raise TrainingStopped(NOTHING_SAVED)
         with suppress(OSError):  # whoever read stderr may be gone; saving goes on

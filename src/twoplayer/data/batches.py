@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import count, islice
 from os import cpu_count
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -139,7 +140,7 @@ class StreamedBatches(Batches):
         batch_size: images per batch.
         stream: where the order of each pass and the flips are drawn.
         device: where batches appear.
-        rest: as for `Batches`.
+        how: as for `Batches`: flip, condition_on_coarse, labeled_per_class.
     """
 
     def __init__(
@@ -149,21 +150,9 @@ class StreamedBatches(Batches):
         batch_size: int,
         stream: Stream,
         device: torch.device,
-        *,
-        flip: bool = False,
-        condition_on_coarse: bool = False,
-        labeled_per_class: int | None = None,
+        **how: Any,
     ) -> None:
-        super().__init__(
-            data,
-            batch_size,
-            stream,
-            device,
-            is_resident=False,
-            flip=flip,
-            condition_on_coarse=condition_on_coarse,
-            labeled_per_class=labeled_per_class,
-        )
+        super().__init__(data, batch_size, stream, device, is_resident=False, **how)
         self.source = copy(source)
         self.workers = cpu_count() or 1
         self._pool = ThreadPoolExecutor(self.workers, "batches")

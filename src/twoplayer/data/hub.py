@@ -26,7 +26,7 @@ from twoplayer.data.images import ImageData
 from twoplayer.data.pictures import BadPicture, bad_picture, decode
 from twoplayer.data.source import Split, Wanted
 from twoplayer.data.streamed import BUFFER, Pixels, Streamed
-from twoplayer.data.tables import IMAGE_COLUMNS, LABEL_COLUMNS, MAX_CLASSES
+from twoplayer.data.tables import IMAGE_COLUMNS, LABEL_COLUMNS, class_ids
 from twoplayer.ops.pyramid import halved
 
 
@@ -114,7 +114,7 @@ class HubCollection(Collection):
         label = _find(LABEL_COLUMNS, rows.column_names, repository) if labeled else _label_of(rows.features)
         labels, names = None, tuple[str, ...]()
         if label is not None:
-            labels = _class_ids(rows[label], f"{text}: column {label!r}")
+            labels = class_ids(rows[label], f"{text}: column {label!r}")
             names = tuple(map(str, getattr(rows.features[label], "names", None) or range(int(labels.max()) + 1)))
         try:
             rows = rows.cast_column(column, datasets.Image(decode=False))
@@ -276,19 +276,8 @@ def load_from_hub(repository: str, name: str, split: Split, class_names: tuple[s
 
 def _label_of(features: Mapping[str, Any]) -> str | None:
     """The column of class ids, if there is one."""
-    numbered = [
-        name for name, kind in features.items() if hasattr(kind, "names") or "int" in getattr(kind, "dtype", "")
-    ]
+    numbered = [name for name, kind in features.items() if "int" in getattr(kind, "dtype", "")]
     return next((name for name in LABEL_COLUMNS if name in numbered), None)
-
-
-def _class_ids(values: Iterable[int | None], where: str) -> np.ndarray:
-    """[N], int64. Raises UserError for what is no class id."""
-    found = list(values)
-    wrong = next((value for value in found if value is None or not 0 <= value < MAX_CLASSES), 0)
-    if wrong is None or wrong:
-        raise UserError(f"{where} holds class ids from 0 to {MAX_CLASSES - 1}, not {wrong}")
-    return np.array(found, np.int64)
 
 
 def _find(wanted: tuple[str, ...], columns: Iterable[str], repository: str) -> str:

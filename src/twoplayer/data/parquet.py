@@ -24,7 +24,7 @@ from twoplayer.data.collection import MOST_BYTES, Collection, Group, Rows, diges
 from twoplayer.data.encoded import EncodedSource
 from twoplayer.data.pictures import BadPicture
 from twoplayer.data.source import FileSource, Split
-from twoplayer.data.tables import IMAGE_COLUMNS, LABEL_COLUMNS, MAX_CLASSES
+from twoplayer.data.tables import IMAGE_COLUMNS, LABEL_COLUMNS, class_ids
 
 
 class ParquetSource(FileSource, EncodedSource):
@@ -78,7 +78,7 @@ class ParquetCollection(Collection):
             labels = None if label is None or not starts[-1] else file.read([label]).column(label)
         if not starts[-1]:
             raise UserError(f"{path} has no rows")
-        ids = None if labels is None else _class_ids(labels, f"{path}: column {label!r}")
+        ids = None if labels is None else class_ids(labels.to_pylist(), f"{path}: column {label!r}")
         names = () if ids is None or label is None else _class_names(schema, label, int(ids.max()) + 1)
         stat = path.stat()
         return cls(
@@ -182,17 +182,6 @@ def _label_column(schema: Any) -> str | None:
 
     whole = [field.name for field in schema if pa.types.is_integer(field.type)]
     return next((name for name in LABEL_COLUMNS if name in whole), None)
-
-
-def _class_ids(column: Any, where: str) -> np.ndarray:
-    """[N], int64. Raises UserError for empty cells, negative numbers and numbers too large for a class id."""
-    if column.null_count:
-        raise UserError(f"{where} is empty in {column.null_count} rows; a label is a class id from 0")
-    ids: np.ndarray = column.to_numpy()
-    wrong = ids[(ids < 0) | (ids >= MAX_CLASSES)]
-    if len(wrong):
-        raise UserError(f"{where} holds class ids from 0 to {MAX_CLASSES - 1}, not {wrong[0]}")
-    return ids.astype(np.int64)
 
 
 def _class_names(schema: Any, label: str, num_classes: int) -> tuple[str, ...]:

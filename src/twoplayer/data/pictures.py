@@ -28,9 +28,6 @@ UNDEFINED_MODES = ("I", "F")
 
 EXIF_ORIENTATION = 0x0112
 
-UNREADABLE = (Exception,)
-"""What Pillow raises for files that are no picture, damaged or a bomb: whatever its decoders stumble on."""
-
 # Pillow warns of half of what it refuses; whoever chose these pictures chose them
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
@@ -84,7 +81,7 @@ def decode(encoded: bytes, name: str, form: Form, where: str | None = None) -> n
             is_gray = form.channels == 1 or (form.channels is None and opened.mode in GRAY_MODES)
             ImageOps.exif_transpose(opened, in_place=True)
             picture = to_mode(opened, "L" if is_gray else "RGB")
-    except UNREADABLE as error:
+    except Exception as error:  # Pillow raises whatever its decoders stumble on
         raise bad_picture(where or name, error) from error
     if form.image_size is not None:
         picture = squared(picture, form.image_size, form.crop, name)
@@ -93,7 +90,7 @@ def decode(encoded: bytes, name: str, form: Form, where: str | None = None) -> n
 
 
 def opened_as_picture(encoded: bytes) -> Image.Image:
-    """A picture whose header is read. Raises one of UNREADABLE."""
+    """A picture whose header is read. Raises whatever Pillow does."""
     return Image.open(io.BytesIO(encoded), formats=FORMATS)
 
 
@@ -110,7 +107,7 @@ def header(encoded: bytes, name: str) -> Header:
     try:
         with opened_as_picture(encoded) as picture:
             return Header(picture.mode, upright_size(picture), getattr(picture, "n_frames", 1))
-    except UNREADABLE as error:
+    except Exception as error:  # Pillow raises whatever its decoders stumble on
         raise bad_picture(name, error) from error
 
 

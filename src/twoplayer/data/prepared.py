@@ -8,16 +8,13 @@ there are, and afterwards what the system keeps of the file.
 
 from __future__ import annotations
 
-import errno
 import json
-import math
 import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import suppress
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -25,13 +22,12 @@ from typing import Any, Literal
 
 import numpy as np
 import PIL
-from filelock import FileLock, Timeout
 
 from twoplayer.core.cache import cache_folder
-from twoplayer.core.console import say
 from twoplayer.core.errors import UserError
 from twoplayer.data.collection import Collection, digest_of, tried
 from twoplayer.data.form import Form
+from twoplayer.data.kept import DAMAGE, FILES, Prepared, allocated, locked, mapped, opened
 from twoplayer.data.pictures import BadPicture, decode, header, shown
 
 VERSION = 1
@@ -42,9 +38,6 @@ CHUNK = 256
 
 MOST_BAD = 0.01
 """The share of pictures that may be unreadable where they are skipped."""
-
-SECONDS_BEFORE_WORDS = 2.0
-"""How long another process is waited for in silence."""
 
 UNDONE, GOOD, BAD = 0, 1, 2
 
@@ -59,32 +52,6 @@ def nobody(done: int, n: int) -> None:
 BadImages = Literal["error", "skip"]
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """Decoded pictures.
-
-    Attributes:
-        images: [N, C, H, W], uint8, mapped from disk.
-        rows: [N], which pictures of the collection they are.
-        bad: what was wrong with those that were left out.
-        folder: where they lie.
-    """
-
-    images: np.ndarray
-    rows: np.ndarray
-    bad: tuple[str, ...]
-    folder: Path
-
-    def remembered(self, name: str, find: Callable[[], str]) -> str:
-        """A text about these pictures that takes long to find."""
-        place = self.folder / name
-        if not place.is_file() or not place.stat().st_size:
-            temporary = place.with_name(f"{name}.{os.getpid()}.tmp")
-            temporary.write_text(find(), encoding="utf-8")
-            temporary.replace(place)
-        return place.read_text(encoding="utf-8")
-
-
 def prepared(collection: Collection, form: Form, bad_images: BadImages, told: Told) -> Prepared:
     """The pictures of a collection in one form, from the cache where they have been prepared before.
 
@@ -94,31 +61,16 @@ def prepared(collection: Collection, form: Form, bad_images: BadImages, told: To
     key = digest_of([VERSION, PIL.__version__, form, bad_images, len(collection), collection.identity])
     folder = cache_folder() / "data" / key[:32]
     folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder):
+    with locked(folder):
         _forget_older(folder, collection, form, bad_images)
         if (folder / "facts.json").is_file():
             try:
-                return _opened(folder)
-            except (OSError, EOFError, ValueError, KeyError, TypeError):  # damaged: made again
-                for each in ("facts.json", "images.u8", "rows.npy", "state.u8", "sha256"):
+                return opened(folder)
+            except DAMAGE:  # made again
+                for each in FILES:
                     (folder / each).unlink(missing_ok=True)
         _prepare(folder, collection, form, bad_images, told)
-        return _opened(folder)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Inside, no other process prepares this; who waits for one says so."""
-    lock = FileLock(folder / "lock")
-    try:
-        lock.acquire(timeout=SECONDS_BEFORE_WORDS)
-    except Timeout:
-        say("another process prepares these pictures; waiting for it")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+        return opened(folder)
 
 
 def _prepare(folder: Path, collection: Collection, form: Form, bad_images: BadImages, told: Told) -> None:
@@ -128,8 +80,8 @@ def _prepare(folder: Path, collection: Collection, form: Form, bad_images: BadIm
     size = len(collection) * int(np.prod(shape))
     if not (folder / "images.u8").exists() or (folder / "images.u8").stat().st_size != size:
         (folder / "state.u8").unlink(missing_ok=True)  # what it says is of other pixels
-    images = _mapped(folder / "images.u8", (len(collection), *shape))
-    state = _mapped(folder / "state.u8", (len(collection),))
+    images = mapped(folder / "images.u8", (len(collection), *shape))
+    state = mapped(folder / "state.u8", (len(collection),))
     bad: dict[int, BadPicture] = {}
 
     def done(numbers: list[int], errors: dict[int, BadPicture]) -> None:
@@ -270,47 +222,6 @@ def _require_space(folder: Path, collection: Collection, shape: tuple[int, int, 
             f"{collection.text} needs {needed / 2**30:.1f} GiB prepared, but {free / 2**30:.1f} GiB are free in "
             f"{cache_folder()}; let TWOPLAYER_CACHE name a larger place, or say data.cache=none"
         )
-
-
-def allocated(path: Path) -> int:
-    """Bytes of a file that have a place on the disk; holes have none."""
-    stat = path.stat()
-    return min(getattr(stat, "st_blocks", stat.st_size // 512 + 1) * 512, stat.st_size)
-
-
-def _mapped(path: Path, shape: tuple[int, ...]) -> np.memmap[Any, Any]:
-    """A file of bytes, as it is or made of zeros."""
-    size = int(np.prod(shape))
-    if not path.exists() or path.stat().st_size != size:
-        with path.open("wb") as file:
-            file.truncate(size)
-    _reserve(path, size)
-    return np.memmap(path, np.uint8, "r+", shape=shape)
-
-
-def _reserve(path: Path, size: int) -> None:
-    """Give every byte of a file its place: a disk that fills up while a map is written to kills the process.
-
-    Raises OSError where there is no space. File systems that cannot reserve are left to the check before.
-    """
-    if not hasattr(os, "posix_fallocate"):
-        return
-    with path.open("r+b") as file:
-        try:
-            os.posix_fallocate(file.fileno(), 0, size)
-        except OSError as error:
-            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
-                raise OSError(error.errno, error.strerror, str(path)) from error
-
-
-def _opened(folder: Path) -> Prepared:
-    facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
-    shape = tuple(map(int, facts["shape"]))
-    rows = np.load(folder / "rows.npy", allow_pickle=False)
-    if rows.shape != shape[:1] or (folder / "images.u8").stat().st_size != math.prod(shape):
-        raise ValueError("its files do not belong together")
-    images = np.memmap(folder / "images.u8", np.uint8, "c", shape=shape)
-    return Prepared(images, rows, tuple(facts["bad"]), folder)
 
 
 def _forget_older(folder: Path, collection: Collection, form: Form, bad_images: BadImages) -> None:

@@ -124,7 +124,7 @@ class OnHost(Streamed):
 
     def _chosen(self, rows: Tensor) -> Pixels:
         labels, conditions = (None if each is None else each[rows] for each in (self.data.labels, self.data.conditions))
-        return Pixels(halved(self.data.images[rows], self.halvings), labels, conditions)
+        return Pixels(self.data.images[rows], labels, conditions)
 
 
 class Decoded(Streamed):

@@ -63,17 +63,27 @@ what the data shows too seldom, they show too seldom or not at all.
 
 def figures_table(figures: Mapping[str, Any] | None) -> str:
     """Figures with spread, floor and where they come from, as a Markdown table."""
-    found = {name: each for name, each in (figures or {}).items() if isinstance(each, dict) and "value" in each}
+    found = single_figures(figures or {})
     if not found:
         return "None were taken; `twoplayer evaluate` takes them."
     rows = [
         f"| {name} | {number(each['value'])} +- {number(each['spread'])} | {number(each['floor'])} | {each['better']} "
-        f"| {each['n_fake']:,} fakes, {each['n_real']:,} real of `{each['data']}` {each['split']}, "
-        f"{each['seeds']} seeds{extracted(each)} |"
+        f"| {provenance(each)} |"
         for name, each in found.items()
     ]
     head = "| figure | value | floor (real against real) | better | from |\n|---|---|---|---|---|"
     return "\n".join([head, *rows])
+
+
+def single_figures(figures: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Of what `evaluate` found, the figures that are one number."""
+    return {name: each for name, each in figures.items() if isinstance(each, dict) and "value" in each}
+
+
+def provenance(figure: Mapping[str, Any]) -> str:
+    """Where a figure comes from."""
+    counts = f"step {figure['step']:,}, {figure['n_fake']:,} fakes, {figure['n_real']:,} real of {figure['data']}"
+    return f"{counts} {figure['split']}, {figure['seeds']} seeds{extracted(figure)}"
 
 
 def extracted(figure: Mapping[str, Any]) -> str:

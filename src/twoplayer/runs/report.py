@@ -8,32 +8,17 @@ from __future__ import annotations
 
 import base64
 import html
-import io
 import json
-import logging
 from dataclasses import dataclass
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
-from twoplayer.runs.cards import extracted, number
+from twoplayer.runs.cards import number, provenance, single_figures
 from twoplayer.runs.files import write_text
 from twoplayer.runs.folder import RunFolder
+from twoplayer.runs.grids import Grid, grids_of
 from twoplayer.runs.log import Row, read_rows
 from twoplayer.runs.plots import classifier_plot, has_classifier, has_scores, loss_plot, score_plot
-
-logger = logging.getLogger("twoplayer")
-
-SHOWN_EPOCHS = (1, 2, 4, 10, 50, 100)
-
-MOST_GRIDS = 24
-MOST_BYTES = 2**21
-"""Of all grids together, before they are written as text, which makes them a third larger."""
-
-MOST_PIXELS = 1600
-"""Of a grid's longer side; a larger one is made smaller."""
 
 STYLE = files("twoplayer.runs").joinpath("report.css").read_text(encoding="utf-8")
 SCRIPT = files("twoplayer.runs").joinpath("report.js").read_text(encoding="utf-8")
@@ -67,26 +52,6 @@ class Notes:
     verdict: str
     found: tuple[Note, ...]
     not_examined: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Grid:
-    """A grid of samples.
-
-    Attributes:
-        step: after which it was made.
-        epoch: which ended with that step; 0 where none did.
-        picture: PNG, or WebP where that was too large.
-    """
-
-    step: int
-    epoch: int
-    picture: bytes
-
-    @property
-    def title(self) -> str:
-        """In words."""
-        return f"step {self.step:,}" + (f", end of epoch {self.epoch:,}" if self.epoch else "")
 
 
 def write_report(folder: RunFolder, notes: Notes | None = None) -> None:
@@ -129,60 +94,6 @@ def page(title: str, body: str, script: str = "", style: str = "") -> str:
 
 def _place(title: str) -> str:
     return title.lower().replace(" ", "-")
-
-
-def grids_of(folder: RunFolder) -> list[Grid]:
-    """The grids to show: the first, the last, those at the ends of some epochs, and others evenly between.
-
-    A grid that cannot be read is left out, with a warning.
-    """
-    steps = folder.sample_steps()
-    epochs = epoch_grids(folder)
-    at_epochs = {step for step in steps if folder.sample_grid(step) in epochs.values()}
-    even = {steps[round(k * (len(steps) - 1) / (MOST_GRIDS - 1))] for k in range(MOST_GRIDS)} if steps else set()
-    chosen = sorted((even | at_epochs) & set(steps))
-    found = [grid for step in chosen if (grid := _grid(folder, step)) is not None]
-    while len(found) > 1 and sum(len(grid.picture) for grid in found) > MOST_BYTES:
-        found = found[:1] + found[2:-1:2] + found[-1:] if len(found) > 2 else found[-1:]
-    return found
-
-
-def epoch_grids(folder: RunFolder) -> dict[int, Path]:
-    """The grid made at the end of each of the epochs 1, 2, 4, 10, 50, 100, as far as they were reached."""
-    found = {_epoch(folder.sample_grid(step)): folder.sample_grid(step) for step in folder.sample_steps()}
-    return {epoch: found[epoch] for epoch in SHOWN_EPOCHS if epoch in found}
-
-
-def _epoch(path: Path) -> int:
-    """The epoch that a grid was made at the end of, else 0."""
-    try:
-        with Image.open(path) as picture:
-            return int(picture.info.get("epoch_ended", 0))
-    except OSError:
-        logger.warning("grid left out of the report, it cannot be read: %s", path)
-        return 0
-
-
-def _grid(folder: RunFolder, step: int) -> Grid | None:
-    path = folder.sample_grid(step)
-    try:
-        content = path.read_bytes()
-        with Image.open(io.BytesIO(content)) as picture:
-            epoch = int(picture.info.get("epoch_ended", 0))
-            if len(content) > MOST_BYTES or max(picture.size) > MOST_PIXELS:
-                content = _smaller(picture)
-    except OSError:
-        return None
-    return Grid(step, epoch, content)
-
-
-def _smaller(picture: Image.Image) -> bytes:
-    """WebP, no longer than MOST_PIXELS on a side."""
-    smaller = picture.convert("RGB")
-    smaller.thumbnail((MOST_PIXELS, MOST_PIXELS))
-    buffer = io.BytesIO()
-    smaller.save(buffer, "webp", quality=80)
-    return buffer.getvalue()
 
 
 def _verdict(notes: Notes | None) -> str:
@@ -260,7 +171,7 @@ def _curves(rows: list[Row]) -> str:
 
 def _figures(figures: dict[str, Any]) -> str:
     """With spread, floor and where they come from."""
-    found = {name: each for name, each in figures.items() if isinstance(each, dict) and "value" in each}
+    found = single_figures(figures)
     if not found:
         return ""
     cells = "".join(
@@ -275,12 +186,6 @@ def _figures(figures: dict[str, Any]) -> str:
         "<p>The floor is the same figure between two halves of real images: no generator gets beyond it.</p>"
         f"<div class=wide><table>{head}{cells}</table></div>" + (f"<ul>{said}</ul>" if said else "")
     )
-
-
-def provenance(figure: dict[str, Any]) -> str:
-    """Where a figure comes from."""
-    counts = f"step {figure['step']:,}, {figure['n_fake']:,} fakes, {figure['n_real']:,} real of {figure['data']}"
-    return f"{counts} {figure['split']}, {figure['seeds']} seeds{extracted(figure)}"
 
 
 def _doctor(notes: Notes | None) -> str:

@@ -6,13 +6,15 @@ Source: https://mlflow.org/docs/latest/ml/tracking; needs `pip install mlflow` (
 from __future__ import annotations
 
 import os
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from PIL import Image
 from pydantic import Field
 
 from twoplayer.core.errors import UserError
 from twoplayer.core.tracking import Tracked, Tracker, Tracking
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 RUN_TAG = "twoplayer.run"
 

@@ -5,13 +5,15 @@ Source: https://docs.pytorch.org/docs/stable/tensorboard.html; needs the extra `
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from PIL import Image
 
 from twoplayer.core.errors import UserError
 from twoplayer.core.tracking import Tracked, Tracker, Tracking
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 class TensorBoard(Tracker):

@@ -5,13 +5,15 @@ Source: https://docs.wandb.ai/ref/python; needs `pip install wandb`.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from PIL import Image
 from pydantic import Field
 
 from twoplayer.core.errors import UserError
 from twoplayer.core.tracking import Tracked, Tracker, Tracking
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 class WeightsAndBiases(Tracker):

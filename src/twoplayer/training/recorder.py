@@ -75,7 +75,8 @@ class Recorder:
             row |= self.vitals(state.generator_for_use, state.discriminator_for_use)
         with self.going_on_without("the log"):
             append_row(self.folder.metrics, row)
-        self._tell("figures", state.step, {name: value for name, value in row.items() if value is not None})
+        figures = {name: value for name, value in row.items() if value is not None}
+        self._tell(lambda service: service.figures(state.step, figures))
         self.progress.figures(row)
         if self.doctor and self._vitals_due(state.step):
             for remark in self.doctor(read_rows(self.folder.metrics)):
@@ -103,7 +104,7 @@ class Recorder:
         grid = tile(images, len(self.titles) or None, self.titles)
         with self.going_on_without("a picture"):
             save_png(grid, self.folder.sample_grid(state.step), facts)
-        self._tell("picture", state.step, grid)
+        self._tell(lambda service: service.picture(state.step, grid))
 
     @contextmanager
     def going_on_without(self, what: str) -> Iterator[None]:
@@ -115,13 +116,13 @@ class Recorder:
                 self.lost.add(what)
                 logger.warning("%s cannot be written (%s); training goes on without", what, error.strerror or error)
 
-    def _tell(self, what: str, step: int, content: object) -> None:
+    def _tell(self, words: Callable[[Tracking], None]) -> None:
         """Tell the services; one that fails does not end a training either, and is not told any more."""
         for name, tracking in self.trackings.items():
             if name in self.lost:
                 continue
             try:
-                getattr(tracking, what)(step, content)
+                words(tracking)
             except Exception as error:  # services raise whatever their transport raises
                 self.lost.add(name)
                 logger.warning("tracking: %s does not answer (%s); training goes on without", name, error)

@@ -165,7 +165,7 @@ def test_pictures_of_different_sizes_need_one_to_use(file: Path) -> None:
         ({"image": [*struct_of(COLORS[:2]), {"bytes": None, "path": "a.png"}]}, "row 2 cannot .*the cell is empty"),
         ({"image": [encoded(COLORS[0]), b"text"]}, r"row 1 cannot be read as a picture \(no known format\)"),
         ({"image": [encoded(COLORS[0])[:-30]]}, "row 0 cannot be read as a picture"),
-        ({"image": struct_of(COLORS[:2]), "label": [0, None]}, "column 'label' holds class ids from 0 to 9999, not an empty cell"),
+        ({"image": struct_of(COLORS[:2]), "label": [0, None]}, "column 'label' holds class ids .* not an empty cell"),
         ({"image": struct_of(COLORS[:2]), "label": [0, -1]}, "column 'label' holds class ids from 0 to 9999, not -1"),
         ({"image": struct_of(COLORS[:2]), "label": [0, 2**40]}, "not 1099511627776"),
     ],

@@ -19,7 +19,7 @@ from twoplayer.evaluation.game import Figures
 from twoplayer.evaluation.latents import Recovered, arithmetic, pictures_of, recover, walk
 from twoplayer.runs.classes import Labels, class_ids
 from twoplayer.runs.grid import tile
-from twoplayer.runs.sampling import in_turn, latents_of, sample_blocks
+from twoplayer.runs.sampling import Drawn, Truncated, in_turn, latents_of, sample_blocks
 from twoplayer.runs.snapshot import SnapshotInfo, read_snapshot
 
 if TYPE_CHECKING:
@@ -58,10 +58,12 @@ class Sampler(ABC):
         return None
 
     @abstractmethod
-    def best(self, n: int, best_of: int, stream: Stream, ids: list[int]) -> Tensor:
+    def best(self, n: int, best_of: int, stream: Stream, ids: list[int], latents: Drawn) -> Tensor:
         """The n of n * best_of pictures that the discriminator finds most real. Raises UserError without one."""
 
-    def sample(self, n: int, seed: int = 0, best_of: int = 1, labels: Labels | None = None) -> Tensor:
+    def sample(
+        self, n: int, seed: int = 0, best_of: int = 1, labels: Labels | None = None, truncation: float = 1.0
+    ) -> Tensor:
         """n pictures, uint8 [n, C, H, W]. Picture i depends on the seed only, not on n.
 
         Args:
@@ -70,13 +72,16 @@ class Sampler(ABC):
             best_of: draw this many times as many and keep those that the discriminator finds most real.
             labels: for a conditional run, the class or classes, by name or id; picture i has the i-th of them, round
                 and round. All classes when left out.
+            truncation: psi of the truncation trick, see `runs.sampling.Truncated`.
 
         Raises:
-            UserError: n, seed or best_of is not a sensible number; the run is unconditional or has no such class.
+            UserError: n, seed, best_of or truncation is not a sensible number; the run has no such class.
         """
-        return torch.cat(list(self.sample_blocks(n, seed, best_of, labels)))
+        return torch.cat(list(self.sample_blocks(n, seed, best_of, labels, truncation)))
 
-    def sample_blocks(self, n: int, seed: int = 0, best_of: int = 1, labels: Labels | None = None) -> Iterator[Tensor]:
+    def sample_blocks(
+        self, n: int, seed: int = 0, best_of: int = 1, labels: Labels | None = None, truncation: float = 1.0
+    ) -> Iterator[Tensor]:
         """The same pictures, some at a time, for more of them than fit into memory."""
         if not all(isinstance(number, int) for number in (n, seed, best_of)):
             raise UserError(f"n={n}, best_of={best_of}, seed={seed}: all three are whole numbers")
@@ -85,10 +90,13 @@ class Sampler(ABC):
                 f"n={n}, best_of={best_of}, seed={seed}: n and best_of start at 1, their product ends at "
                 f"{MAX_SAMPLES:,}, the seed starts at 0"
             )
-        stream, latents = Stream(seed).child("sample"), self.info.latents
+        if not 0.0 < truncation <= 1.0:
+            raise UserError(f"truncation={truncation}: above 0, 1 at most")
+        stream = Stream(seed).child("sample")
+        latents: Drawn = self.info.latents if truncation == 1.0 else Truncated(self.info.latents, truncation)
         ids = self.label_ids(labels)
         if best_of > 1:
-            return iter([self.best(n, best_of, stream, ids)])
+            return iter([self.best(n, best_of, stream, ids, latents)])
         given = {"labels": in_turn(ids, n)} if ids else {}
         return sample_blocks(self.generator, latents, n, stream, given, self.compute_dtype)
 
@@ -143,9 +151,11 @@ class Sampler(ABC):
         given = {"labels": in_turn(ids, restarts)} if ids else {}
         return recover(self.generator, picture, self.info.latents, restarts=restarts, given=given, **how)
 
-    def grid(self, n: int = 25, seed: int = 0, best_of: int = 1, labels: Labels | None = None) -> Image:
+    def grid(
+        self, n: int = 25, seed: int = 0, best_of: int = 1, labels: Labels | None = None, truncation: float = 1.0
+    ) -> Image:
         """The same pictures tiled, as a Pillow image; those of a conditional run with one column per class."""
-        pictures = self.sample(n, seed, best_of, labels)
+        pictures = self.sample(n, seed, best_of, labels, truncation)
         ids = self.label_ids(labels)[:n]
         if len(ids) < 2:
             return tile(pictures)
@@ -174,5 +184,5 @@ class Exported(Sampler):
     def generator(self) -> nn.Module:
         return self._read[0]
 
-    def best(self, n: int, best_of: int, stream: Stream, ids: list[int]) -> Tensor:
+    def best(self, n: int, best_of: int, stream: Stream, ids: list[int], latents: Drawn) -> Tensor:
         raise UserError(f"best_of={best_of}: {self.path} is a generator alone, without the discriminator that chooses")

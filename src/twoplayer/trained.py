@@ -30,7 +30,7 @@ from twoplayer.runs.files import write_json
 from twoplayer.runs.folder import RunFolder
 from twoplayer.runs.log import Row, read_rows
 from twoplayer.runs.report import write_report
-from twoplayer.runs.sampling import in_turn, sample_best
+from twoplayer.runs.sampling import Drawn, in_turn, sample_best
 from twoplayer.runs.snapshot import SnapshotInfo, read_classifier, read_snapshot
 from twoplayer.session import restore
 from twoplayer.training.checkpoint import DamagedCheckpoint, read_checkpoint, read_newest
@@ -91,10 +91,10 @@ class Run(Sampler):
     def compute_dtype(self) -> torch.dtype | None:
         return compute_dtype(self.recipe.precision, torch.device("cpu"))
 
-    def best(self, n: int, best_of: int, stream: Stream, ids: list[int]) -> Tensor:
+    def best(self, n: int, best_of: int, stream: Stream, ids: list[int], latents: Drawn) -> Tensor:
         if not ids:
-            return sample_best((self.generator, self.discriminator), self.info.latents, n, best_of, stream)
-        return self._best_by_class(ids, n, best_of, stream)
+            return sample_best((self.generator, self.discriminator), latents, n, best_of, stream)
+        return self._best_by_class(ids, n, best_of, stream, latents)
 
     def probe(self, train_size: int = 1000, seed: int = 0) -> LabelProbe:
         """How well a linear classifier reads classes off D's features; see `evaluation.features.label_probe`.
@@ -109,7 +109,7 @@ class Run(Sampler):
         train, test = whole_splits(self.recipe.data)
         return label_probe(self.discriminator, *held_out(train, test, train_size, seed), seed)
 
-    def _best_by_class(self, ids: list[int], n: int, best_of: int, stream: Stream) -> Tensor:
+    def _best_by_class(self, ids: list[int], n: int, best_of: int, stream: Stream, latents: Drawn) -> Tensor:
         """The best of each class, in the places where `sample` would put that class."""
         slots = in_turn(ids, n)
         pictures = torch.empty((n, *self.info.image_shape), dtype=torch.uint8)
@@ -119,7 +119,7 @@ class Run(Sampler):
                 label = {"labels": torch.tensor([number])}
                 told = (label, label if "labels" in self.recipe.discriminator.takes else {})
                 players, place = (self.generator, self.discriminator), stream.child("class", number)
-                pictures[places] = sample_best(players, self.info.latents, len(places), best_of, place, told)
+                pictures[places] = sample_best(players, latents, len(places), best_of, place, told)
         return pictures
 
     @cached_property

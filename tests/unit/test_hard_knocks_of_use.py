@@ -249,9 +249,12 @@ def test_files_from_the_future(tmp_path: Path) -> None:
 
 
 def test_no_code_asks_what_time_it_is() -> None:
-    """Durations come from a clock that nobody sets; the order of checkpoints and runs from their numbers."""
+    """Durations come from a clock that nobody sets; the order of checkpoints and runs from their numbers.
+
+    But for the page that says whether a log still grows: there a wrong clock makes a wrong word and nothing else.
+    """
     asking = {"time.time", "time.time_ns", "datetime.now", "datetime.utcnow", "datetime.today", "date.today"}
-    for path in SOURCES:
+    for path in (path for path in SOURCES if path.parent.name != "explore"):
         calls = [node.func for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Call)]
         found = {ast.unparse(each) for each in calls} & asking
         assert not found, f"{path} asks {found}"

@@ -12,7 +12,7 @@ from types import FrameType
 
 import typer
 
-from twoplayer.cli import bench, compare, data, evaluate, export, features, latents, recipes, sample, train
+from twoplayer.cli import bench, compare, data, evaluate, explore, export, features, latents, recipes, sample, train
 from twoplayer.core.errors import Diverged, TrainingStopped, UserError
 from twoplayer.core.process import set_up_process
 from twoplayer.core.stop import NOTHING_SAVED, SIGNALS
@@ -27,6 +27,7 @@ app.command()(train.train)
 app.command()(sample.sample)
 app.command()(evaluate.evaluate)
 app.command()(compare.compare)
+app.command()(explore.explore)
 app.command()(export.export)
 app.command()(recipes.recipes)
 app.command()(data.data)

@@ -17,6 +17,7 @@ def sample(
         list[str] | None,
         typer.Option(metavar="L", help="A class of a conditional run, by name or id; more than once for several."),
     ] = None,
+    truncation: Annotated[float, typer.Option(metavar="PSI", help="Below 1: nearer to the average picture.")] = 1.0,
     grid: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Write one tiled picture here.")] = None,
     out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Write single pictures here.")] = None,
 ) -> None:
@@ -30,16 +31,16 @@ def sample(
     if grid is not None and out is not None:
         raise UserError("say either --grid FILE.png or --out FOLDER")
     if out is not None:
-        write_pictures(trained.sample_blocks(n, seed, best_of, labels), out)
+        write_pictures(trained.sample_blocks(n, seed, best_of, labels, truncation), out)
         typer.echo(str(out))
         return
     grid = grid or Path(f"{run.resolve().name}-seed-{seed}.png")
     if grid.suffix.lower() != ".png":
         raise UserError(f"--grid {grid}: the name has to end in .png")
-    facts: dict[str, str | int | float] = {"run": run.name, "seed": seed, "best_of": best_of}
+    facts: dict[str, str | int | float] = {"run": run.name, "seed": seed, "best_of": best_of, "truncation": truncation}
     if label:
         facts["labels"] = " ".join(label)
-    save_png(trained.grid(n, seed, best_of, labels), grid, facts)
+    save_png(trained.grid(n, seed, best_of, labels, truncation), grid, facts)
     typer.echo(str(grid))
 
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from twoplayer.core.batch import to_float, to_uint8
 from twoplayer.core.modes import mode
-from twoplayer.core.protocols import Latents
+from twoplayer.core.protocols import Bounded, Latents
 from twoplayer.core.rng import Stream
 from twoplayer.ops.chains.link import Setting
 from twoplayer.ops.folding import for_inference
@@ -25,6 +26,31 @@ BLOCK = 64
 NOTHING: Mapping[str, Tensor] = {}
 
 
+@dataclass(frozen=True)
+class Truncated:
+    """Latents drawn towards their middle: pictures nearer to the average one, fewer oddities, less variety.
+
+    Source: Karras et al. 2019, https://arxiv.org/abs/1812.04948, appendix B: mean + psi (z - mean); there of a mapping
+    network's output, here of z itself.
+
+    Attributes:
+        latents: how z is distributed.
+        psi: in (0, 1]; 1 changes nothing.
+    """
+
+    latents: Latents
+    psi: float
+
+    def draw(self, n: int, stream: Stream, like: Tensor | None = None) -> Tensor:
+        """n latents [n, latent_dim]."""
+        middle = (self.latents.low + self.latents.high) / 2.0 if isinstance(self.latents, Bounded) else 0.0
+        return middle + self.psi * (self.latents.draw(n, stream, like) - middle)
+
+
+Drawn = Latents | Truncated
+"""What latents are drawn from."""
+
+
 def in_turn(ids: Sequence[int], n: int) -> Tensor:
     """Class ids round and round: int64 [n]."""
     return torch.tensor(ids)[torch.arange(n) % len(ids)]
@@ -33,7 +59,7 @@ def in_turn(ids: Sequence[int], n: int) -> Tensor:
 @torch.no_grad()
 def sample_blocks(
     generator: nn.Module,
-    latents: Latents,
+    latents: Drawn,
     n: int,
     stream: Stream,
     given: Mapping[str, Tensor] = NOTHING,
@@ -66,7 +92,7 @@ def _block(given: Mapping[str, Tensor], start: int, device: torch.device) -> dic
 
 def sample(
     generator: nn.Module,
-    latents: Latents,
+    latents: Drawn,
     n: int,
     stream: Stream,
     given: Mapping[str, Tensor] = NOTHING,
@@ -92,7 +118,7 @@ def latents_of(latents: Latents, numbers: Sequence[int], stream: Stream, like: T
 @torch.no_grad()
 def sample_best(
     players: tuple[nn.Module, nn.Module],
-    latents: Latents,
+    latents: Drawn,
     n: int,
     best_of: int,
     stream: Stream,

@@ -124,6 +124,18 @@ def read_newest(folder: RunFolder) -> tuple[dict[str, Any], dict[str, Any]] | No
     return None
 
 
+def best_so_far(folder: RunFolder) -> tuple[int, float] | None:
+    """The step of the best checkpoint and its in-training figure, as the newest checkpoint says; no tensor is read."""
+    for step in folder.checkpoint_steps()[::-1]:
+        try:
+            state = json.loads((folder.checkpoint(step) / "state.json").read_bytes())
+            best = dict(dict(state["dict"])["best"]["dict"])
+            return (best["step"], best["figure"]) if best["step"] else None
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return None
+
+
 def prune(folder: RunFolder, keep: int, newest_step: int, best_step: int) -> None:
     """Remove all but the newest `keep` checkpoints and the best.
 

@@ -1,0 +1,113 @@
+"""The page put together from its tabs, and served."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from contextlib import suppress
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from starlette.middleware import Middleware
+
+from twoplayer.core.console import say
+from twoplayer.core.errors import UserError
+from twoplayer.explore import runs, sample, watch
+from twoplayer.explore.guard import Guard
+from twoplayer.explore.library import Library
+from twoplayer.explore.page import MOST_AT_ONCE, Page
+from twoplayer.explore.words import translations
+
+TABS = {"runs": runs.tab, "watch": watch.tab, "sample": sample.tab}
+
+NICENESS = 5
+"""A training on the same machine goes first."""
+
+MOST_WAITING = 20
+LARGEST_UPLOAD = "20mb"
+SECONDS_KEPT = 3600
+"""Pictures that were shown lie on the disk this long."""
+
+
+def build(root: Path) -> tuple[gr.Blocks, gr.I18n]:
+    """The page and its languages.
+
+    Args:
+        root: the folder whose runs are shown.
+    """
+    languages = gr.I18n(**translations())
+    page = Page(Library(root), languages)
+    with gr.Blocks(title="twoplayer", analytics_enabled=False, delete_cache=(SECONDS_KEPT, SECONDS_KEPT)) as blocks:
+        with gr.Row(elem_id="head"):
+            gr.Markdown("# twoplayer", elem_id="title")
+            chosen = gr.Dropdown([], label=languages("run"), elem_id="chosen", interactive=True, filterable=True)
+        with gr.Tabs(elem_id="tabs"):
+            for name, tab in TABS.items():
+                with gr.Tab(languages(name), id=name, elem_id=f"tab-{name}"):
+                    tab(page, chosen, blocks)
+    return blocks, languages
+
+
+def serve(root: Path, host: str, port: int, user: str | None, password: str | None) -> None:
+    """Serve the page until Ctrl-C.
+
+    Args:
+        root: the folder whose runs are shown.
+        host: the address to listen at; others than this machine's own need user and password.
+        port: to listen at.
+        user: who may look.
+        password: of the user.
+
+    Raises:
+        UserError: there is no such folder, the address is open to others without a password, or the port is taken.
+    """
+    if not root.is_dir():
+        raise UserError(f"{root}: no such folder; twoplayer train makes runs in runs/")
+    own = is_own(host)
+    if not own and not (user and password):
+        raise UserError(f"--host {host} is open to other machines: it needs --user NAME and TWOPLAYER_PASSWORD")
+    with suppress(AttributeError, OSError):  # there is no such thing on Windows
+        os.nice(NICENESS)
+    blocks, languages = build(root)
+    style = files("twoplayer.explore").joinpath("style.css").read_text(encoding="utf-8")
+    say(f"http://{host}:{port} shows the runs in {root}; Ctrl-C ends it")
+    try:
+        blocks.queue(max_size=MOST_WAITING, default_concurrency_limit=MOST_AT_ONCE * 4, api_open=False).launch(
+            server_name=host,
+            server_port=port,
+            share=False,
+            auth=(user, password) if user and password else None,
+            i18n=languages,
+            theme=theme(),
+            css=style,
+            footer_links=[],
+            max_file_size=LARGEST_UPLOAD,
+            quiet=True,
+            mcp_server=False,
+            ssr_mode=False,
+            enable_monitoring=False,
+            pwa=False,
+            app_kwargs={"middleware": [Middleware(Guard, own=own)], "docs_url": None, "redoc_url": None},
+        )
+    except OSError as error:
+        raise UserError(f"port {port} is taken; choose another with --port") from error
+
+
+def is_own(host: str) -> bool:
+    """Whether only this machine can reach an address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def theme() -> Any:
+    """Plain, with the system's own fonts: nothing is loaded from elsewhere."""
+    return gr.themes.Default(
+        primary_hue="teal",
+        neutral_hue="slate",
+        font=["system-ui", "sans-serif"],
+        font_mono=["ui-monospace", "monospace"],
+    )

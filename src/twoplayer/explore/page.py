@@ -1,0 +1,93 @@
+"""What the tabs of the page share: the runs, the words, and how a visitor's mistakes are answered."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any
+
+import gradio as gr
+
+from twoplayer.core.errors import UserError
+from twoplayer.explore.library import Entry, Library
+from twoplayer.explore.words import language_of, say
+
+MOST_PICTURES = 100
+MOST_BEST_OF = 50
+MOST_SEED = 2**53
+"""A browser's numbers are whole up to here."""
+
+MOST_AT_ONCE = 2
+"""Visitors for whom something is computed at the same time; the others wait."""
+
+QUIETLY: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+"""Of events that come by themselves."""
+
+COMPUTED: dict[str, Any] = {"concurrency_limit": MOST_AT_ONCE, "concurrency_id": "compute", "api_visibility": "private"}
+"""Of events that a visitor asks for and that take a moment."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """What the tabs share.
+
+    Attributes:
+        library: the runs that may be shown.
+        words: of the page, by key, in the visitor's language.
+    """
+
+    library: Library
+    words: gr.I18n
+
+    def entry(self, name: Any) -> Entry:
+        """The run that a visitor chose. Raises UserError."""
+        if not isinstance(name, str) or not name:
+            raise UserError("choose a run first")
+        return self.library.entry(name)
+
+
+def shown_picture(name: str, buttons: Sequence[str] = ("download", "fullscreen")) -> gr.Image:
+    """A place for a picture, its pixels sharp."""
+    chosen: list[Any] = list(buttons)
+    return gr.Image(
+        show_label=False, format="png", elem_id=name, elem_classes="pixels", buttons=chosen, interactive=False
+    )
+
+
+def in_words(handler: Callable[..., Any]) -> Callable[..., Any]:
+    """What a visitor can mend is said on the page; nothing else of it is."""
+
+    @wraps(handler)
+    def safe(*told: Any) -> Any:
+        try:
+            return handler(*told)
+        except UserError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+        except FileNotFoundError as error:
+            raise gr.Error("this run is not there any more", print_exception=False) from error
+
+    return safe
+
+
+def teller(request: gr.Request) -> Callable[..., str]:
+    """Says lines in the language of whoever asks: a key and its values."""
+    language = language_of(request.headers.get("accept-language"))
+    return lambda key, **values: say(language, key, **values)
+
+
+def whole(value: Any, least: int, most: int, what: str) -> int:
+    """A whole number that a visitor chose. Raises UserError for anything else, whatever the page lets through."""
+    number = bounded(value, least, most, what)
+    if number != int(number):
+        raise UserError(f"{what}: a whole number, not {value}")
+    return int(number)
+
+
+def bounded(value: Any, least: float, most: float, what: str) -> float:
+    """A number that a visitor chose. Raises UserError."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not is_number or not least <= value <= most:
+        raise UserError(f"{what}: a number from {least:,} to {most:,}, not {str(value)[:40]}")
+    return float(value)

@@ -1,0 +1,107 @@
+"""The tab of all runs: what each is, how far, how well, and what the doctor says."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import pandas as pd
+from PIL import Image
+
+from twoplayer.core.errors import UserError
+from twoplayer.explore.library import Entry
+from twoplayer.explore.page import QUIETLY, Page
+from twoplayer.runs.cards import number, single_figures
+
+SECONDS_BETWEEN_LOOKS = 3.0
+THUMBNAIL_PIXELS = 72
+COLUMNS = ("", "run", "recipe", "progress", "loss G", "loss D", "best", "figures", "doctor")
+TYPES: list[Any] = ["html", *["str"] * (len(COLUMNS) - 1)]
+FIGURE = "fid_"
+"""Of what `evaluate` took, the one that the table shows: the Frechet distance."""
+
+
+def tab(page: Page, chosen: gr.Dropdown, blocks: gr.Blocks) -> None:
+    """All runs; a click on one chooses it for the other tabs."""
+    empty = gr.Markdown(page.words("empty"), visible=False, elem_id="empty")
+    table = gr.Dataframe(
+        headers=list(COLUMNS),
+        datatype=TYPES,
+        interactive=False,
+        show_search="filter",
+        elem_id="table",
+        wrap=True,
+        max_height=700,
+        label=page.words("runs"),
+    )
+    gr.Markdown(page.words("runs-hint"), elem_classes="hint")
+    seen = gr.State()
+
+    def look(now: str | None, before: Any) -> tuple[Any, ...]:
+        entries = page.library.entries()
+        names = [entry.name for entry in entries]
+        lines = [row_of(entry) for entry in entries]
+        if lines == before:
+            return (gr.skip(),) * 4
+        kept = now if now in names else next(iter(names), None)
+        frame = pd.DataFrame(lines, columns=list(COLUMNS))
+        return (
+            gr.update(value=frame, visible=bool(lines)),
+            gr.update(visible=not lines),
+            gr.update(choices=names, value=kept),
+            lines,
+        )
+
+    def choose(picked: gr.SelectData) -> Any:
+        return picked.row_value[1]
+
+    outputs = [table, empty, chosen, seen]
+    blocks.load(look, [chosen, seen], outputs, **QUIETLY)
+    gr.Timer(SECONDS_BETWEEN_LOOKS).tick(look, [chosen, seen], outputs, **QUIETLY)
+    table.select(choose, None, chosen, **QUIETLY)
+
+
+def row_of(entry: Entry) -> tuple[str, ...]:
+    """A run in the table; one that cannot be read says why."""
+    name = entry.name
+    try:
+        rows = entry.rows
+        last: dict[str, Any] = dict(rows[-1]) if rows else {}
+        best = entry.best
+        return (
+            thumbnail(entry.grid),
+            name,
+            entry.recipe.name,
+            f"{100 * entry.progress:.0f} %" + (" ▶" if entry.is_training else ""),
+            number(last.get("loss/generator")),
+            number(last.get("loss/discriminator")),
+            "-" if best is None else f"{number(best[1])} (step {best[0]:,})",
+            figure_of(entry),
+            entry.diagnosis.words,
+        )
+    except UserError as error:
+        return ("", name, "", "", "", "", "", "", str(error))
+
+
+def figure_of(entry: Entry) -> str:
+    """The Frechet distance that `evaluate` took, with its spread and floor."""
+    for name, each in single_figures(entry.figures).items():
+        if name.startswith(FIGURE):
+            return f"FID {number(each['value'])} ± {number(each['spread'])}, floor {number(each['floor'])}"
+    return "-"
+
+
+def thumbnail(grid: Path | None) -> str:
+    """A small picture as HTML; empty where there is none yet."""
+    if grid is None:
+        return ""
+    with Image.open(grid) as picture:
+        picture.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
+        buffer = io.BytesIO()
+        picture.save(buffer, "PNG")
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return f'<img src="data:image/png;base64,{data}" alt="{html.escape(grid.stem)}" width="{THUMBNAIL_PIXELS}">'

@@ -1,0 +1,160 @@
+"""The tab that lives while a run trains. It reads the run's folder and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import gradio as gr
+import pandas as pd
+from PIL import Image
+
+from twoplayer.explore.library import Entry
+from twoplayer.explore.page import QUIETLY, Page, in_words, shown_picture, teller
+from twoplayer.runs.log import Row
+from twoplayer.training.progress import clock
+
+SECONDS_BETWEEN_LOOKS = 1.0
+MOST_POINTS = 400
+"""Of a curve: more are not told apart on a screen."""
+
+LOSSES = {
+    "loss/generator": "generator",
+    "loss/discriminator": "discriminator",
+    "loss/real": "D on real",
+    "loss/fake": "D on fake",
+}
+SCORES = {"score/generator": "generator", "score/discriminator": "discriminator"}
+IDEAL = 0.5
+COLORS = {
+    "generator": "#0d9488",
+    "discriminator": "#c2410c",
+    "D on real": "#6366f1",
+    "D on fake": "#a855f7",
+    "ideal": "#94a3b8",
+}
+
+
+def tab(page: Page, chosen: gr.Dropdown, blocks: gr.Blocks) -> None:
+    """State, newest grid, curves and the doctor's words."""
+    words = page.words
+    said = gr.Markdown(words("choose"), elem_id="said")
+    with gr.Row():
+        with gr.Column(min_width=320):
+            grid = shown_picture("grid", ["fullscreen"])
+            step = gr.Slider(0, 1, 1, step=1, label=words("time"), elem_id="time", visible=False)
+            follow = gr.Checkbox(True, label=words("follow"), elem_id="follow")
+        with gr.Column(min_width=320):
+            losses = plot("loss", words("losses"))
+            scores = plot("score", words("scores"), y_lim=[0, 1])
+            no_scores = gr.Markdown(words("no-scores"), visible=False)
+    seen = gr.State()
+    outputs = [said, grid, step, losses, scores, no_scores, seen]
+
+    @in_words
+    def look(name: str | None, place: float, follows: bool, before: Any, request: gr.Request) -> tuple[Any, ...]:
+        if not name:
+            return (gr.skip(),) * len(outputs)
+        entry, tell = page.entry(name), teller(request)
+        rows, steps = entry.rows, entry.folder.sample_steps()
+        newest = max(len(steps) - 1, 0)
+        shown = newest if follows else min(max(int(place), 0), newest)
+        state = (name, len(rows), steps[shown] if steps else None, newest, entry.is_training)
+        if before is not None and state == before:
+            return (gr.skip(),) * len(outputs)
+        new_log = before is None or state[:2] != before[:2]
+        new_grid = before is None or (name, state[2]) != (before[0], before[2])
+        scored = any(row.get("score/generator") is not None for row in rows[-1:])
+        return (
+            state_of(entry, tell),
+            opened(entry, state[2]) if new_grid else gr.skip(),
+            time_slider(steps, shown),
+            curve(rows, LOSSES, "loss") if new_log else gr.skip(),
+            gr.update(value=with_ideal(curve(rows, SCORES, "score")), visible=scored) if new_log else gr.skip(),
+            gr.update(visible=bool(rows) and not scored),
+            state,
+        )
+
+    def stop_following() -> bool:
+        return False
+
+    inputs = [chosen, step, follow, seen]
+    gr.Timer(SECONDS_BETWEEN_LOOKS).tick(look, inputs, outputs, **QUIETLY)
+    gr.on([chosen.change, follow.input], look, inputs, outputs, **QUIETLY)
+    step.input(stop_following, None, follow, **QUIETLY).then(look, inputs, outputs, **QUIETLY)
+
+
+def plot(kind: str, title: Any, **how: Any) -> gr.LinePlot:
+    """A plot of curves over steps."""
+    return gr.LinePlot(
+        x="step",
+        y="value",
+        color=kind,
+        label=title,
+        color_map=COLORS,
+        height=260,
+        elem_id=kind,
+        x_title="",
+        y_title="",
+        **how,
+    )
+
+
+def time_slider(steps: list[int], shown: int) -> Any:
+    """Over all grids; there is nothing to slide with fewer than two."""
+    newest = len(steps) - 1
+    info = f"step {steps[shown]:,}" if steps else ""
+    return gr.update(maximum=max(newest, 1), value=shown, visible=newest > 0, info=info)
+
+
+def opened(entry: Entry, step: int | None) -> Image.Image | None:
+    """The grid of a step."""
+    if step is None:
+        return None
+    with Image.open(entry.folder.sample_grid(step)) as picture:
+        return picture.copy()
+
+
+def state_of(entry: Entry, tell: Callable[..., str]) -> str:
+    """How far a run is, how fast, and what the doctor says: Markdown."""
+    rows = entry.rows
+    if not rows:
+        return tell("nothing-yet", name=entry.name)
+    last, left = rows[-1], entry.seconds_left
+    words = [f"**{entry.name}**", tell("at-step", step=f"{last['step']:,}", steps=f"{entry.steps or 0:,}")]
+    if entry.is_training:
+        words.append(tell("speed", speed=f"{last['images_per_second']:,.0f}"))
+        words += [] if left is None else [tell("left", time=clock(left))]
+    else:
+        words.append(tell("ended" if entry.progress >= 1.0 else "stopped"))
+    return " · ".join(words) + "\n\n" + doctor_says(entry, tell)
+
+
+def doctor_says(entry: Entry, tell: Callable[..., str]) -> str:
+    """The verdict, and what each finding rests on."""
+    diagnosis = entry.diagnosis
+    lines = [f"**{tell('doctor')}**: {diagnosis.words}"]
+    lines += [f"- **{finding.name}**: {finding.evidence}" for finding in diagnosis.findings]
+    return "\n".join(lines)
+
+
+def curve(rows: list[Row], keys: dict[str, str], kind: str) -> pd.DataFrame:
+    """Some figures of a log, long; no more than MOST_POINTS of each, the last one among them."""
+    every = -(-len(rows) // MOST_POINTS) or 1
+    some = rows[::-every][::-1]
+    points = [
+        {"step": row["step"], "value": row[key], kind: name}
+        for key, name in keys.items()
+        for row in some
+        if row.get(key) is not None
+    ]
+    return pd.DataFrame(points, columns=["step", "value", kind])
+
+
+def with_ideal(scores: pd.DataFrame) -> pd.DataFrame:
+    """The same with the line at which neither player wins."""
+    if scores.empty:
+        return scores
+    ends = [scores["step"].min(), scores["step"].max()]
+    line = pd.DataFrame({"step": ends, "value": [IDEAL] * 2, "score": ["ideal"] * 2})
+    return pd.concat([scores, line], ignore_index=True)

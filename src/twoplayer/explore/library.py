@@ -16,8 +16,12 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from torch import Tensor
+
 from twoplayer.core.errors import UserError
+from twoplayer.core.rng import Stream
 from twoplayer.evaluation import doctor
+from twoplayer.loading import load_data
 from twoplayer.recipes.load import load_recipe
 from twoplayer.recipes.schema import Recipe
 from twoplayer.runs.folder import RunFolder
@@ -29,6 +33,7 @@ DEEPEST = 4
 """Folders below the root in which runs are looked for."""
 
 MOST_RUNS = 1000
+REALS = 256
 SECONDS_ALIVE = 30.0
 """A run that is not at its end counts as training when its log has grown within this time, or ten of its intervals."""
 
@@ -107,6 +112,16 @@ class Entry:
     def recipe(self) -> Recipe:
         """Resolved. Raises UserError where it cannot be read."""
         return load_recipe(str(self.folder.config))
+
+    @cached_property
+    def reals(self) -> tuple[Tensor, Tensor | None]:
+        """Some of the images it was trained on, uint8 [N, C, H, W], and their class ids. Raises UserError."""
+        options = self.recipe.data
+        if options.cache == "none":  # decoded as they come: a few are enough here
+            options = options.model_copy(update={"cache": "auto", "limit": min(options.limit or REALS, REALS)})
+        data = load_data(options)
+        chosen = Stream(self.recipe.seed).child("explore").permutation(len(data.images))[:REALS]
+        return data.images[chosen], None if data.labels is None else data.labels[chosen]
 
     @property
     def best(self) -> tuple[int, float] | None:

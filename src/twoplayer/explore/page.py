@@ -56,6 +56,26 @@ def shown_picture(name: str, buttons: Sequence[str] = ("download", "fullscreen")
     )
 
 
+def class_names(entry: Entry) -> tuple[str, ...]:
+    """What a visitor can ask for; empty for an unconditional generator, or where there is none yet."""
+    if not (entry.folder.generator / "config.json").is_file():
+        return ()
+    info = entry.run.info
+    return info.class_names if "labels" in info.generator.takes else ()
+
+
+def classes_offered(page: Page, name: str | None, *, any_class: bool) -> Any:
+    """What a dropdown of classes offers for a run; hidden where the run has none."""
+    names = class_names(page.entry(name)) if name else ()
+    choices = [("*", "")] * any_class + [(each, each) for each in names]
+    return gr.update(choices=choices, value=choices[0][1] if choices else None, visible=bool(names))
+
+
+def class_choice(entry: Entry, label: Any) -> list[int]:
+    """The id of the class that a visitor chose; none for an unconditional run. Raises UserError."""
+    return entry.run.label_ids(label or None)[:1] if class_names(entry) else []
+
+
 def in_words(handler: Callable[..., Any]) -> Callable[..., Any]:
     """What a visitor can mend is said on the page; nothing else of it is."""
 

@@ -10,7 +10,6 @@ from typing import Any, cast
 import gradio as gr
 from torch import Tensor
 
-from twoplayer.explore.library import Entry
 from twoplayer.explore.page import (
     COMPUTED,
     MOST_BEST_OF,
@@ -19,6 +18,8 @@ from twoplayer.explore.page import (
     QUIETLY,
     Page,
     bounded,
+    class_names,
+    classes_offered,
     in_words,
     shown_picture,
     whole,
@@ -54,9 +55,7 @@ def tab(page: Page, chosen: gr.Dropdown, blocks: gr.Blocks) -> None:
 
     @in_words
     def offer(name: str | None) -> tuple[Any, Any, Any]:
-        names = class_names(page.entry(name)) if name else ()
-        choices = [("*", ""), *((each, each) for each in names)]
-        return gr.update(choices=choices, value="", visible=bool(names)), None, gr.update(visible=False)
+        return classes_offered(page, name, any_class=True), None, gr.update(visible=False)
 
     @in_words
     def drawn(name: Any, seed: Any, count: Any, label: Any, best_of: Any, truncation: Any) -> tuple[Any, Any]:
@@ -80,14 +79,6 @@ def tab(page: Page, chosen: gr.Dropdown, blocks: gr.Blocks) -> None:
     chosen.change(offer, chosen, [label, *outputs], **QUIETLY)
     draw.click(drawn, inputs, outputs, **COMPUTED)
     another.click(next_seed, seed, seed, **QUIETLY).then(drawn, inputs, outputs, **COMPUTED)
-
-
-def class_names(entry: Entry) -> tuple[str, ...]:
-    """What a visitor can ask for; empty for an unconditional generator, or where there is none yet."""
-    if not (entry.folder.generator / "config.json").is_file():
-        return ()
-    info = entry.run.info
-    return info.class_names if "labels" in info.generator.takes else ()
 
 
 def zipped(images: Tensor, name: str, seed: int) -> str:

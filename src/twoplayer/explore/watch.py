@@ -45,8 +45,10 @@ def tab(page: Page, chosen: gr.Dropdown, blocks: gr.Blocks) -> None:
             step = gr.Slider(0, 1, 1, step=1, label=words("time"), elem_id="time", visible=False)
             follow = gr.Checkbox(True, label=words("follow"), elem_id="follow")
         with gr.Column(min_width=320):
-            losses = plot("loss", words("losses"))
-            scores = plot("score", words("scores"), y_lim=[0, 1])
+            gr.Markdown(words("losses"))
+            losses = plot("loss")
+            gr.Markdown(words("scores"))
+            scores = plot("score", y_lim=[0, 1])
             no_scores = gr.Markdown(words("no-scores"), visible=False)
     seen = gr.State()
     outputs = [said, grid, step, losses, scores, no_scores, seen]
@@ -58,7 +60,7 @@ def tab(page: Page, chosen: gr.Dropdown, blocks: gr.Blocks) -> None:
         entry, tell = page.entry(name), teller(request)
         rows, steps = entry.rows, entry.folder.sample_steps()
         newest = max(len(steps) - 1, 0)
-        shown = newest if follows else min(max(int(place), 0), newest)
+        shown = newest if follows else nearest(steps, place)
         state = (name, len(rows), steps[shown] if steps else None, newest, entry.is_training)
         if before is not None and state == before:
             return (gr.skip(),) * len(outputs)
@@ -84,15 +86,15 @@ def tab(page: Page, chosen: gr.Dropdown, blocks: gr.Blocks) -> None:
     step.input(stop_following, None, follow, **QUIETLY).then(look, inputs, outputs, **QUIETLY)
 
 
-def plot(kind: str, title: Any, **how: Any) -> gr.LinePlot:
+def plot(kind: str, **how: Any) -> gr.LinePlot:
     """A plot of curves over steps."""
     return gr.LinePlot(
         x="step",
         y="value",
         color=kind,
-        label=title,
+        show_label=False,
         color_map=COLORS,
-        height=260,
+        height=300,
         elem_id=kind,
         x_title="",
         y_title="",
@@ -102,9 +104,14 @@ def plot(kind: str, title: Any, **how: Any) -> gr.LinePlot:
 
 def time_slider(steps: list[int], shown: int) -> Any:
     """Over all grids; there is nothing to slide with fewer than two."""
-    newest = len(steps) - 1
-    info = f"step {steps[shown]:,}" if steps else ""
-    return gr.update(maximum=max(newest, 1), value=shown, visible=newest > 0, info=info)
+    if len(steps) < 2:
+        return gr.update(visible=False)
+    return gr.update(minimum=steps[0], maximum=steps[-1], value=steps[shown], visible=True)
+
+
+def nearest(steps: list[int], step: float) -> int:
+    """The place of the grid that is nearest to a step."""
+    return min(range(len(steps)), key=lambda place: abs(steps[place] - step), default=0)
 
 
 def opened(entry: Entry, step: int | None) -> Image.Image | None:

@@ -1,0 +1,203 @@
+"""The tab of the discriminator: how it judges pictures, real against fake, and what its features respond to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+import pandas as pd
+import torch
+from torch import Tensor
+
+from twoplayer.core.batch import to_float
+from twoplayer.core.errors import UserError
+from twoplayer.core.modes import mode
+from twoplayer.core.protocols import Probabilistic
+from twoplayer.core.verdict import Verdict
+from twoplayer.evaluation.guided import strongest_responses
+from twoplayer.explore.latent import uploaded
+from twoplayer.explore.library import Entry
+from twoplayer.explore.page import (
+    COMPUTED,
+    QUIETLY,
+    Page,
+    class_choice,
+    classes_offered,
+    in_words,
+    shown_picture,
+    teller,
+    whole,
+)
+from twoplayer.runs.grid import tile, to_picture
+from twoplayer.runs.sampling import in_turn
+from twoplayer.trained import Run
+
+IMAGES = 256
+"""Of each kind, for the histogram."""
+
+SHOWN = 16
+"""Of each kind, to look at."""
+
+BLOCK = 64
+"""Pictures that D sees together: some discriminators compare them."""
+
+BINS = 24
+CHANNELS, RESPONDING = 6, 5
+COLORS = {"real": "#6366f1", "fake": "#0d9488"}
+
+
+@dataclass(frozen=True)
+class Marks:
+    """How D judges a run's fakes and reals.
+
+    Attributes:
+        reals: real pictures, uint8 [N, C, H, W].
+        fakes: as many of the averaged generator.
+        on_reals: D's value of each, [N].
+        on_fakes: the same, [N].
+        is_probability: whether the values are D's probabilities that a picture is real; else they are logits.
+    """
+
+    reals: Tensor
+    fakes: Tensor
+    on_reals: Tensor
+    on_fakes: Tensor
+    is_probability: bool
+
+
+def tab(page: Page, chosen: gr.Dropdown, blocks: gr.Blocks) -> None:
+    """Histogram and pictures with their marks; a picture of one's own; features."""
+    words = page.words
+    gr.Markdown(words("judge-hint"), elem_classes="hint")
+    show = gr.Button(words("judge-show"), variant="primary", elem_id="judge-show")
+    said = gr.Markdown(elem_id="judge-said")
+    with gr.Row():
+        histogram = gr.BarPlot(
+            x="value",
+            y="count",
+            y_aggregate="sum",
+            color="pictures",
+            color_map=COLORS,
+            height=320,
+            elem_id="histogram",
+            label=words("hist"),
+        )
+        gallery = gr.Gallery(
+            columns=8, elem_id="judged", elem_classes="pixels", label=words("judged"), allow_preview=False, buttons=[]
+        )
+    with gr.Row():
+        given = gr.Image(
+            type="filepath", sources=["upload", "clipboard"], label=words("picture"), elem_id="judge-given", height=240
+        )
+        with gr.Column():
+            label = gr.Dropdown([], label=words("label"), visible=False, elem_id="judge-label")
+            ask = gr.Button(words("ask"), elem_id="ask")
+            answer = gr.Markdown(elem_id="answer")
+    with gr.Row():
+        layer = gr.Slider(1, 8, 1, step=1, label=words("layer"), info=words("layer-info"), elem_id="layer")
+        features = gr.Button(words("features"), elem_id="features")
+    responses = shown_picture("responses")
+
+    @in_words
+    def looked(name: Any, request: gr.Request) -> tuple[Any, ...]:
+        marks, tell = marks_of(page.entry(name)), teller(request)
+        order_r, order_f = (each.argsort(descending=True) for each in (marks.on_reals[:SHOWN], marks.on_fakes[:SHOWN]))
+        pictures = [
+            (to_picture(images[place].permute(1, 2, 0).numpy()), f"{kind} {values[place]:.2f}")
+            for images, values, order, kind in (
+                (marks.reals, marks.on_reals, order_r, tell("real")),
+                (marks.fakes, marks.on_fakes, order_f, tell("fake")),
+            )
+            for place in order.tolist()
+        ]
+        return summary(marks, tell), bars_of(marks), pictures
+
+    @in_words
+    def asked(name: Any, path: Any, label: Any, request: gr.Request) -> str:
+        entry, tell = page.entry(name), teller(request)
+        picture, marks = uploaded(entry, path, tell), marks_of(entry)
+        ids = class_choice(entry, label)
+        among = torch.cat([picture[None], marks.reals[: BLOCK - 1]])
+        value = float(values_of(entry.run, among, ids * len(among))[0])
+        shares = [f"{100 * float((value > on).double().mean()):.0f}" for on in (marks.on_reals, marks.on_fakes)]
+        return tell(
+            "answer-p" if marks.is_probability else "answer-l", value=f"{value:.3f}", reals=shares[0], fakes=shares[1]
+        )
+
+    @in_words
+    def responded(name: Any, layer: Any) -> Any:
+        entry = page.entry(name)
+        run, (reals, labels) = entry.run, entry.reals
+        told = told_to(run, labels[: len(reals)].tolist() if labels is not None else [], len(reals))
+        number = whole(layer, 1, 64, "layer") - 1
+        found = strongest_responses(run.discriminator, reals, number, CHANNELS, RESPONDING, told)
+        return tile(found.tiles(), 2 * len(found.channels), [t for c in found.channels for t in (f"#{c}", "")])
+
+    chosen.change(in_words(lambda name: classes_offered(page, name, any_class=False)), chosen, label, **QUIETLY)
+    show.click(looked, chosen, [said, histogram, gallery], **COMPUTED)
+    ask.click(asked, [chosen, given, label], answer, **COMPUTED)
+    features.click(responded, [chosen, layer], responses, **COMPUTED)
+
+
+def marks_of(entry: Entry) -> Marks:
+    """D's values on real pictures and on fakes of the same number. Raises UserError."""
+    run, (reals, labels) = entry.run, entry.reals
+    ids = [] if labels is None else labels.tolist()
+    n = len(reals)
+    fakes = run.sample(n)
+    fake_ids = in_turn(run.label_ids(None), n).tolist() if "labels" in run.info.generator.takes else ids
+    return Marks(
+        reals,
+        fakes,
+        values_of(run, reals, ids),
+        values_of(run, fakes, fake_ids),
+        isinstance(run.recipe.objective, Probabilistic),
+    )
+
+
+@torch.no_grad()
+def values_of(run: Run, pictures: Tensor, ids: list[int]) -> Tensor:
+    """D's probability that pictures uint8 [N, C, H, W] are real, or its logits where there is none: [N]."""
+    objective, found = run.recipe.objective, []
+    told = told_to(run, ids, len(pictures))
+    with mode(run.discriminator, training=False):
+        for start in range(0, len(pictures), BLOCK):
+            some = slice(start, start + BLOCK)
+            verdict: Verdict = run.discriminator(
+                to_float(pictures[some]), **{name: values[some] for name, values in told.items()}
+            )
+            found.append(objective.probability(verdict) if isinstance(objective, Probabilistic) else verdict.logits)
+    return torch.cat(found).float()
+
+
+def told_to(run: Run, ids: list[int], n: int) -> dict[str, Tensor]:
+    """What D is told beside n pictures. Raises UserError where that is not known."""
+    takes = run.recipe.discriminator.takes
+    if not takes:
+        return {}
+    if takes != ("labels",) or len(ids) < n:
+        raise UserError(f"this discriminator is told {' and '.join(takes)}, which is not known here")
+    return {"labels": torch.tensor(ids[:n])}
+
+
+def bars_of(marks: Marks) -> Any:
+    """D's value on every picture, for a plot that counts them in bins."""
+    both = torch.cat([marks.on_reals, marks.on_fakes])
+    low, high = (0.0, 1.0) if marks.is_probability else (float(both.min()), float(both.max()))
+    kinds = ["real"] * len(marks.on_reals) + ["fake"] * len(marks.on_fakes)
+    frame = pd.DataFrame({"value": both.tolist(), "count": 1, "pictures": kinds})
+    return gr.update(value=frame, x_bin=max(high - low, 1e-6) / BINS, x_lim=[low, high])
+
+
+def summary(marks: Marks, tell: Callable[..., str]) -> str:
+    """How often D is right, in a sentence."""
+    pairs = (marks.on_reals[:, None] > marks.on_fakes[None, :]).double().mean()
+    return tell(
+        "judge-p" if marks.is_probability else "judge-l",
+        real=f"{float(marks.on_reals.mean()):.2f}",
+        fake=f"{float(marks.on_fakes.mean()):.2f}",
+        pairs=f"{100 * float(pairs):.0f}",
+        n=len(marks.reals),
+    )

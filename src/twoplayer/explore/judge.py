@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -74,19 +75,22 @@ def tab(page: Page, chosen: gr.Dropdown, blocks: gr.Blocks) -> None:
     show = gr.Button(words("judge-show"), variant="primary", elem_id="judge-show")
     said = gr.Markdown(elem_id="judge-said")
     with gr.Row():
-        histogram = gr.BarPlot(
-            x="value",
-            y="count",
-            y_aggregate="sum",
-            color="pictures",
-            color_map=COLORS,
-            height=320,
-            elem_id="histogram",
-            label=words("hist"),
-        )
-        gallery = gr.Gallery(
-            columns=8, elem_id="judged", elem_classes="pixels", label=words("judged"), allow_preview=False, buttons=[]
-        )
+        with gr.Column(min_width=320):
+            gr.Markdown(words("hist"))
+            histogram = gr.LinePlot(
+                x="value",
+                y="share",
+                color="pictures",
+                color_map=COLORS,
+                height=340,
+                elem_id="histogram",
+                show_label=False,
+            )
+        with gr.Column(min_width=320):
+            gr.Markdown(words("judged-reals"))
+            on_reals = gallery("judged-reals")
+            gr.Markdown(words("judged-fakes"))
+            on_fakes = gallery("judged-fakes")
     with gr.Row():
         given = gr.Image(
             type="filepath", sources=["upload", "clipboard"], label=words("picture"), elem_id="judge-given", height=240
@@ -103,16 +107,12 @@ def tab(page: Page, chosen: gr.Dropdown, blocks: gr.Blocks) -> None:
     @in_words
     def looked(name: Any, request: gr.Request) -> tuple[Any, ...]:
         marks, tell = marks_of(page.entry(name)), teller(request)
-        order_r, order_f = (each.argsort(descending=True) for each in (marks.on_reals[:SHOWN], marks.on_fakes[:SHOWN]))
-        pictures = [
-            (to_picture(images[place].permute(1, 2, 0).numpy()), f"{kind} {values[place]:.2f}")
-            for images, values, order, kind in (
-                (marks.reals, marks.on_reals, order_r, tell("real")),
-                (marks.fakes, marks.on_fakes, order_f, tell("fake")),
-            )
-            for place in order.tolist()
-        ]
-        return summary(marks, tell), bars_of(marks), pictures
+        return (
+            summary(marks, tell),
+            shares_of(marks),
+            surest(marks.reals[:SHOWN], marks.on_reals),
+            surest(marks.fakes[:SHOWN], marks.on_fakes),
+        )
 
     @in_words
     def asked(name: Any, path: Any, label: Any, request: gr.Request) -> str:
@@ -135,10 +135,27 @@ def tab(page: Page, chosen: gr.Dropdown, blocks: gr.Blocks) -> None:
         found = strongest_responses(run.discriminator, reals, number, CHANNELS, RESPONDING, told)
         return tile(found.tiles(), 2 * len(found.channels), [t for c in found.channels for t in (f"#{c}", "")])
 
-    chosen.change(in_words(lambda name: classes_offered(page, name, any_class=False)), chosen, label, **QUIETLY)
-    show.click(looked, chosen, [said, histogram, gallery], **COMPUTED)
+    @in_words
+    def classes(name: Any, request: gr.Request) -> Any:
+        return classes_offered(page, name, request)
+
+    chosen.change(classes, chosen, label, **QUIETLY)
+    show.click(looked, chosen, [said, histogram, on_reals, on_fakes], **COMPUTED)
     ask.click(asked, [chosen, given, label], answer, **COMPUTED)
     features.click(responded, [chosen, layer], responses, **COMPUTED)
+
+
+def gallery(name: str) -> gr.Gallery:
+    """A place for pictures with D's value of each."""
+    return gr.Gallery(
+        columns=8, height="auto", elem_id=name, elem_classes="pixels", show_label=False, allow_preview=False, buttons=[]
+    )
+
+
+def surest(pictures: Tensor, values: Tensor) -> list[tuple[Any, str]]:
+    """Pictures uint8 [N, C, H, W] and their values, the highest first."""
+    order = values[: len(pictures)].argsort(descending=True).tolist()
+    return [(to_picture(pictures[place].permute(1, 2, 0).numpy()), f"{values[place]:.2f}") for place in order]
 
 
 def marks_of(entry: Entry) -> Marks:
@@ -182,13 +199,17 @@ def told_to(run: Run, ids: list[int], n: int) -> dict[str, Tensor]:
     return {"labels": torch.tensor(ids[:n])}
 
 
-def bars_of(marks: Marks) -> Any:
-    """D's value on every picture, for a plot that counts them in bins."""
+def shares_of(marks: Marks) -> pd.DataFrame:
+    """Shares of the reals and of the fakes by D's value, in bins."""
     both = torch.cat([marks.on_reals, marks.on_fakes])
-    low, high = (0.0, 1.0) if marks.is_probability else (float(both.min()), float(both.max()))
-    kinds = ["real"] * len(marks.on_reals) + ["fake"] * len(marks.on_fakes)
-    frame = pd.DataFrame({"value": both.tolist(), "count": 1, "pictures": kinds})
-    return gr.update(value=frame, x_bin=max(high - low, 1e-6) / BINS, x_lim=[low, high])
+    ends = (0.0, 1.0) if marks.is_probability else (float(both.min()), float(both.max()) + 1e-6)
+    edges = np.linspace(*ends, BINS + 1)
+    middles = (edges[:-1] + edges[1:]) / 2.0
+    parts = [
+        pd.DataFrame({"value": middles, "share": np.histogram(values, edges)[0] / len(values), "pictures": kind})
+        for kind, values in (("real", marks.on_reals.numpy()), ("fake", marks.on_fakes.numpy()))
+    ]
+    return pd.concat(parts, ignore_index=True)
 
 
 def summary(marks: Marks, tell: Callable[..., str]) -> str:

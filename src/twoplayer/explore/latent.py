@@ -51,7 +51,12 @@ RESTARTS, SEARCH_STEPS = 8, 200
 def tab(page: Page, chosen: gr.Dropdown, blocks: gr.Blocks) -> None:
     """Four ways to play with z."""
     label = gr.Dropdown([], label=page.words("label"), visible=False, elem_id="latent-label")
-    chosen.change(in_words(lambda name: classes_offered(page, name, any_class=False)), chosen, label, **QUIETLY)
+
+    @in_words
+    def classes(name: Any, request: gr.Request) -> Any:
+        return classes_offered(page, name, request)
+
+    chosen.change(classes, chosen, label, **QUIETLY)
     with gr.Tabs():
         for name, part in (("between", _between), ("sums", _sums), ("directions", _directions), ("recover", _recover)):
             with gr.Tab(page.words(name), id=name, elem_id=f"latent-{name}"):
@@ -101,7 +106,13 @@ def _sums(page: Page, chosen: gr.Dropdown, label: gr.Dropdown) -> None:
     said = gr.Markdown(elem_id="picked")
     with gr.Row():
         gallery = gr.Gallery(
-            columns=8, allow_preview=False, elem_id="exemplars", elem_classes="pixels", show_label=False, buttons=[]
+            columns=8,
+            height="auto",
+            allow_preview=False,
+            elem_id="exemplars",
+            elem_classes="pixels",
+            show_label=False,
+            buttons=[],
         )
         with gr.Column(min_width=280):
             add = gr.Button("A - B + C", variant="primary", elem_id="add")

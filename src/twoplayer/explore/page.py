@@ -64,11 +64,12 @@ def class_names(entry: Entry) -> tuple[str, ...]:
     return info.class_names if "labels" in info.generator.takes else ()
 
 
-def classes_offered(page: Page, name: str | None, *, any_class: bool) -> Any:
+def classes_offered(page: Page, name: Any, request: gr.Request, *, any_class: bool = False) -> Any:
     """What a dropdown of classes offers for a run; hidden where the run has none."""
     names = class_names(page.entry(name)) if name else ()
     choices = [("*", "")] * any_class + [(each, each) for each in names]
-    return gr.update(choices=choices, value=choices[0][1] if choices else None, visible=bool(names))
+    value = choices[0][1] if choices else None
+    return gr.update(choices=choices, value=value, visible=bool(names), label=teller(request)("label"))
 
 
 def class_choice(entry: Entry, label: Any) -> list[int]:

@@ -14,13 +14,13 @@ from PIL import Image
 
 from twoplayer.core.errors import UserError
 from twoplayer.explore.library import Entry
-from twoplayer.explore.page import QUIETLY, Page
+from twoplayer.explore.page import QUIETLY, Page, teller
 from twoplayer.runs.cards import number, single_figures
 
 SECONDS_BETWEEN_LOOKS = 3.0
 THUMBNAIL_PIXELS = 72
-COLUMNS = ("", "run", "recipe", "progress", "loss G", "loss D", "best", "figures", "doctor")
-TYPES: list[Any] = ["html", *["str"] * (len(COLUMNS) - 1)]
+WIDTHS = ("96px", "12%", "13%", "9%", "8%", "8%", "14%", "15%", "17%")
+TYPES: list[Any] = ["html", *["str"] * (len(WIDTHS) - 1)]
 FIGURE = "fid_"
 """Of what `evaluate` took, the one that the table shows: the Frechet distance."""
 
@@ -29,8 +29,8 @@ def tab(page: Page, chosen: gr.Dropdown, blocks: gr.Blocks) -> None:
     """All runs; a click on one chooses it for the other tabs."""
     empty = gr.Markdown(page.words("empty"), visible=False, elem_id="empty")
     table = gr.Dataframe(
-        headers=list(COLUMNS),
         datatype=TYPES,
+        column_widths=list(WIDTHS),
         interactive=False,
         show_search="filter",
         elem_id="table",
@@ -41,14 +41,14 @@ def tab(page: Page, chosen: gr.Dropdown, blocks: gr.Blocks) -> None:
     gr.Markdown(page.words("runs-hint"), elem_classes="hint")
     seen = gr.State()
 
-    def look(now: str | None, before: Any) -> tuple[Any, ...]:
+    def look(now: str | None, before: Any, request: gr.Request) -> tuple[Any, ...]:
         entries = page.library.entries()
         names = [entry.name for entry in entries]
         lines = [row_of(entry) for entry in entries]
         if lines == before:
             return (gr.skip(),) * 4
         kept = now if now in names else next(iter(names), None)
-        frame = pd.DataFrame(lines, columns=list(COLUMNS))
+        frame = pd.DataFrame(lines, columns=["", *teller(request)("columns").split("|")])
         return (
             gr.update(value=frame, visible=bool(lines)),
             gr.update(visible=not lines),

@@ -54,8 +54,8 @@ def tab(page: Page, chosen: gr.Dropdown, blocks: gr.Blocks) -> None:
                 packed = gr.DownloadButton(cast(str, words("zip")), visible=False, elem_id="zip")
 
     @in_words
-    def offer(name: str | None) -> tuple[Any, Any, Any]:
-        return classes_offered(page, name, any_class=True), None, gr.update(visible=False)
+    def offer(name: Any, request: gr.Request) -> tuple[Any, Any, Any]:
+        return classes_offered(page, name, request, any_class=True), None, gr.update(visible=False)
 
     @in_words
     def drawn(name: Any, seed: Any, count: Any, label: Any, best_of: Any, truncation: Any) -> tuple[Any, Any]:

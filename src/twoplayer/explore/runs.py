@@ -19,7 +19,7 @@ from twoplayer.runs.cards import number, single_figures
 
 SECONDS_BETWEEN_LOOKS = 3.0
 THUMBNAIL_PIXELS = 72
-WIDTHS = ("96px", "12%", "13%", "9%", "8%", "8%", "14%", "15%", "17%")
+WIDTHS = ("96px", "130px", "140px", "110px", "100px", "100px", "170px", "190px", "220px")
 TYPES: list[Any] = ["html", *["str"] * (len(WIDTHS) - 1)]
 FIGURE = "fid_"
 """Of what `evaluate` took, the one that the table shows: the Frechet distance."""

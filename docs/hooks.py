@@ -1,7 +1,7 @@
 """What mkdocs does besides its own: pages made of the program itself, and links that leave docs/.
 
-Nothing that is made here is kept in the repository. A page of docs/reference says `<!-- made: commands -->`, `<!-- made:
-recipe -->`, `<!-- made: settings -->` or `<!-- made: pieces objective -->` where that belongs.
+Nothing that is made here is kept in the repository. A page of docs/reference says `<!-- made: WHAT -->` where it
+belongs; WHAT is commands, recipe, settings, or pieces with a key of `KINDS`.
 """
 
 from __future__ import annotations

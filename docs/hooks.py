@@ -179,10 +179,14 @@ def pieces(kind: str) -> Iterator[str]:
 def _piece(piece: type[Component], *, heading: bool) -> Iterator[str]:
     if heading:
         yield f"### {piece.kind}: {piece.model_fields['name'].default}\n"
-    yield f"::: {piece.__module__}.{piece.__name__}"
-    yield "    options: {show_root_heading: false, show_root_toc_entry: false, show_docstring_attributes: false,"
-    yield "      merge_init_into_class: false, heading_level: 4, show_labels: false}\n"
+    said = f"::: {piece.__module__}.{piece.__name__}"
+    yield f"{said}\n    options: {{show_root_heading: false, show_root_toc_entry: false, members: false,"
+    yield "      show_docstring_attributes: false, merge_init_into_class: false, show_labels: false}\n"
     yield from keys(piece, "")
+    for name, method in vars(piece).items():
+        own = inspect.isfunction(method) and method.__module__ == piece.__module__
+        if own and method.__doc__ and not name.startswith("_"):
+            yield f"{said}.{name}\n    options: {{heading_level: 4, show_root_toc_entry: false}}\n"
 
 
 # Keys, types, tables

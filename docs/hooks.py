@@ -125,9 +125,8 @@ def _verb(command: Any, called: str) -> Iterator[str]:
     yield f"{inspect.cleandoc(command.help or '')}\n"
     yield f"```text\n{called} {' '.join(command.collect_usage_pieces(context))}\n```\n"
     rows = [record for one in command.get_params(context) if (record := one.get_help_record(context))]
-    yield from table(
-        ("", "meaning"), ((f"`{said}`", meaning) for said, meaning in rows if not said.startswith("--help"))
-    )
+    said = [(re.sub(r"<list\[\w+\]>|<bool>", "", name).strip(), meaning) for name, meaning in rows]
+    yield from table(("word", "meaning"), ((f"`{name}`", text) for name, text in said if not name.startswith("--help")))
 
 
 # Recipes
@@ -141,7 +140,7 @@ def recipe_list() -> Iterator[str]:
 def settings() -> Iterator[str]:
     """The recipe's keys, and those of its sections that are no pieces."""
     sections = {
-        "Top": ("", schema.Recipe),
+        "At the top": ("", schema.Recipe),
         "data": ("data.", schema.DataOptions),
         "play, both at once": ("play.", schema.Simultaneous),
         "play, in turns": ("play.", schema.Alternating),
@@ -236,7 +235,7 @@ def typed(annotation: Any) -> str:
         page = next((page for _, page, bases in KINDS.values() if issubclass(annotation, bases)), None)
         return f"[{annotation.kind}]({page}.md)" if page else annotation.kind
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return f"section `{annotation.__name__.lower()}`"
+        return "section, see below"
     if get_origin(annotation) in (tuple, list):
         return f"list of {typed(inner[0])}"
     if inner:
@@ -263,7 +262,7 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> Iterator[str]:
     yield f"| {' | '.join(head)} |"
     yield f"|{'---|' * len(head)}"
     for row in rows:
-        yield f"| {' | '.join(' '.join(cell.split()).replace('|', '&#124;') for cell in row)} |"
+        yield f"| {' | '.join(' '.join(cell.split()).replace('|', chr(92) + '|') for cell in row)} |"
     yield ""
 
 

@@ -125,7 +125,7 @@ def _verb(command: Any, called: str) -> Iterator[str]:
     yield f"{inspect.cleandoc(command.help or '')}\n"
     yield f"```text\n{called} {' '.join(command.collect_usage_pieces(context))}\n```\n"
     rows = [record for one in command.get_params(context) if (record := one.get_help_record(context))]
-    said = [(re.sub(r"<list\[\w+\]>|<bool>", "", name).strip(), meaning) for name, meaning in rows]
+    said = [(re.sub(r"<list\[\w+\]>|<bool>|<path>", "", name).strip(), meaning) for name, meaning in rows]
     yield from table(("word", "meaning"), ((f"`{name}`", text) for name, text in said if not name.startswith("--help")))
 
 
@@ -262,8 +262,13 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> Iterator[str]:
     yield f"| {' | '.join(head)} |"
     yield f"|{'---|' * len(head)}"
     for row in rows:
-        yield f"| {' | '.join(' '.join(cell.split()).replace('|', chr(92) + '|') for cell in row)} |"
+        yield f"| {' | '.join(map(in_cell, row))} |"
     yield ""
+
+
+def in_cell(text: str) -> str:
+    """Text on one line, with bars outside code escaped."""
+    return re.sub(r"`[^`]*`|\|", lambda found: found[0] if found[0] != "|" else r"\|", " ".join(text.split()))
 
 
 def with_lists(text: str) -> str:

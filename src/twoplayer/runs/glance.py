@@ -6,12 +6,11 @@ and sets no colors, so that it can be read in light and dark themes.
 
 from __future__ import annotations
 
-import base64
 import html
 import io
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +20,15 @@ from twoplayer.core.tables import Table
 from twoplayer.runs.cards import number, single_figures
 from twoplayer.runs.folder import RunFolder
 from twoplayer.runs.log import Row, read_rows
+from twoplayer.runs.report import picture
 
 MOST_PIXELS = 640
 """Of the longer side of the grid; a larger one is shown smaller."""
 
-MOST_FIGURES = 4
+MOST_BYTES = 2**19
+"""Of the grid as PNG; else it is WebP."""
+
+MOST_FIGURES = 6
 DAMAGED = "damaged"
 
 
@@ -36,16 +39,18 @@ class Glance:
     Attributes:
         path: the run's folder.
         facts: in the order in which they are shown, by name.
-        grid: the newest grid as PNG; empty without one.
+        figures: those that `evaluate` took, by name.
+        grid: the newest grid as PNG, or WebP where that was too large; empty without one.
         grid_step: the step after which it was made.
         report: whether there is a report.
     """
 
     path: Path
     facts: dict[str, str]
-    grid: bytes
-    grid_step: int
-    report: bool
+    figures: dict[str, str] = field(default_factory=dict)
+    grid: bytes = b""
+    grid_step: int = 0
+    report: bool = False
 
     @property
     def line(self) -> str:
@@ -54,7 +59,7 @@ class Glance:
 
     def text(self) -> str:
         """On several lines."""
-        facts = {"run": str(self.path)} | self.facts
+        facts = {"run": str(self.path)} | self.facts | self.figures
         facts |= {"grid": f"after step {self.grid_step:,}"} if self.grid else {}
         facts |= {"report": str(self.path / "report.html")} if self.report else {}
         width = max(map(len, facts))
@@ -64,10 +69,9 @@ class Glance:
         """For a notebook; below a MB, with everything in it."""
         link = _link(self.path / "report.html") if self.report else ""
         title = f"<strong>{html.escape(str(self.path))}</strong> {link}"
-        words = Table(("", ""), list(self.facts.items()), words=(0, 1)).html()
-        data = base64.b64encode(self.grid).decode()
+        words = Table(("", ""), list((self.facts | self.figures).items()), words=(0, 1)).html()
         name = f"samples after step {self.grid_step:,}"
-        grid = f'<figure><img alt="{name}" src="data:image/png;base64,{data}"><figcaption>{name}</figcaption></figure>'
+        grid = f"<figure>{picture(self.grid, name)}<figcaption>{name}</figcaption></figure>"
         return f"<div><div>{title}</div>{words}{grid if self.grid else ''}</div>"
 
 
@@ -80,16 +84,16 @@ def glance(folder: RunFolder, recipe: Callable[[], str], verdict: Callable[[], s
         verdict: what the doctor says.
     """
     if not folder.path.is_dir():
-        return Glance(folder.path, {"state": "the folder is not there"}, b"", 0, report=False)
+        return Glance(folder.path, {"state": "the folder is not there"})
     if not folder.exists():
-        return Glance(folder.path, {"state": "no run has begun here"}, b"", 0, report=False)
+        return Glance(folder.path, {"state": "no run has begun here"})
     facts = {"recipe": _tried(recipe)}
     rows = _tried(lambda: read_rows(folder.metrics), ())
     facts |= {"log": DAMAGED} if rows == () else _tried(lambda: _from_log(list(rows)), {"log": DAMAGED})
-    facts |= _tried(lambda: _from_figures(folder), {"figures": DAMAGED})
     facts |= {"doctor": said} if (said := _tried(verdict)) else {}
+    figures = _tried(lambda: _from_figures(folder), {"figures": DAMAGED})
     step, grid = _tried(lambda: _newest_grid(folder), (0, b""))
-    return Glance(folder.path, facts, grid, step, report=folder.report.is_file())
+    return Glance(folder.path, facts, figures, grid, step, folder.report.is_file())
 
 
 def _tried(look: Callable[[], Any], otherwise: Any = DAMAGED) -> Any:
@@ -130,14 +134,19 @@ def _newest_grid(folder: RunFolder) -> tuple[int, bytes]:
     """The newest that can be read, made small enough."""
     for step in reversed(folder.sample_steps()):
         try:
-            with Image.open(folder.sample_grid(step)) as picture:
-                picture.thumbnail((MOST_PIXELS, MOST_PIXELS))
-                buffer = io.BytesIO()
-                picture.save(buffer, "PNG")
-                return step, buffer.getvalue()
+            with Image.open(folder.sample_grid(step)) as grid:
+                grid.thumbnail((MOST_PIXELS, MOST_PIXELS))
+                content = _encoded(grid, "PNG")
+                return step, content if len(content) <= MOST_BYTES else _encoded(grid.convert("RGB"), "WEBP")
         except OSError:
             continue
     return 0, b""
+
+
+def _encoded(grid: Image.Image, kind: str) -> bytes:
+    buffer = io.BytesIO()
+    grid.save(buffer, kind)
+    return buffer.getvalue()
 
 
 def _link(report: Path) -> str:

@@ -6,13 +6,14 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/pip install --quiet -c constraints.txt
 
-.PHONY: help demo install test check format lint types imports dist clean
+.PHONY: help demo install test check format lint types imports notebooks dist clean
 
 help:
 	@echo "make demo     install and train on real digits; takes a few minutes the first time, under one after that"
 	@echo "make test     install what the tests need and run all but the slow ones"
 	@echo "make check    format, lint, types, import order, all tests"
 	@echo "make format   put the code into shape"
+	@echo "make notebooks  make notebooks/ of docs/tutorials/"
 	@echo "make dist     build the wheel into dist/"
 	@echo "make clean    remove the environment and what was built"
 
@@ -54,6 +55,9 @@ types: $(BIN)/.dev
 
 imports: $(BIN)/.dev
 	$(BIN)/lint-imports
+
+notebooks: $(BIN)/.dev
+	$(BIN)/python notebooks/make.py
 
 dist: $(BIN)/.dev
 	rm -rf dist

@@ -22,6 +22,8 @@ ROOT = Path(__file__).parents[1]
 TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
 NAMES = [path.stem for path in TUTORIALS if path.stem != "index"]
 
+PICTURES = sorted((ROOT / "docs" / "images" / "tutorials").glob("*"))
+
 TINY = {
     "PLANE_STEPS": 2,
     "STEPS": 4,
@@ -93,7 +95,9 @@ def headings(path: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
-@pytest.mark.parametrize("picture", sorted((ROOT / "docs" / "images" / "tutorials").glob("*")), ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "picture", sorted((ROOT / "docs" / "images" / "tutorials").glob("*")), ids=lambda path: path.name
+)
 def test_pictures_are_small_and_used(picture: Path) -> None:
     assert picture.stat().st_size < 100_000
     assert any(picture.name in path.read_text(encoding="utf-8") for path in TUTORIALS)
@@ -103,8 +107,9 @@ def test_pictures_are_small_and_used(picture: Path) -> None:
 def shell() -> Iterator[Any]:
     """IPython in this process: cells run as in a notebook, without the seconds that a kernel takes to start."""
     from IPython.core.interactiveshell import InteractiveShell
+    from traitlets.config import Config
 
-    made = InteractiveShell.instance()
+    made = InteractiveShell.instance(config=Config({"HistoryManager": {"enabled": False}}))
     yield made
     InteractiveShell.clear_instance()
 

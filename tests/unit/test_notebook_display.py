@@ -23,6 +23,7 @@ import twoplayer as tp
 from tests.conftest import TINY
 from twoplayer.comparison import Comparison
 from twoplayer.core import notebook
+from twoplayer.core.stop import StopRequest
 from twoplayer.core.tables import Table
 from twoplayer.evaluation.compare import Cell, Line
 from twoplayer.evaluation.figure_table import FigureTable
@@ -277,6 +278,17 @@ def test_outside_of_a_kernel_ipython_is_not_loaded() -> None:
 def test_a_terminal_is_no_notebook(shell: Any, expected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
     assert notebook.in_notebook() is expected
+
+
+def test_a_second_interrupt_leaves_the_training_but_not_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("twoplayer.core.stop.in_notebook", lambda: True)
+    monkeypatch.setattr("twoplayer.core.stop.GRACE_SECONDS", 0.0)
+    stop = StopRequest()
+    with pytest.raises(KeyboardInterrupt, match="left at once"), stop.listening(), stop.deferring():  # noqa: PT012
+        signal.raise_signal(signal.SIGINT)
+        assert stop.requested
+        time.sleep(0.001)
+        signal.raise_signal(signal.SIGINT)
 
 
 def executed(cells: list[str], folder: Path, allow_errors: bool = False) -> list[Any]:

@@ -30,7 +30,7 @@ TINY = {
     "COARSE_STEPS": 4,
     "LABEL_STEPS": 4,
     "TURNS": 10,
-    "N": 100,
+    "N": 60,
     "SEEDS": 1,
     "PIECES": 40,
 }
@@ -124,6 +124,7 @@ def test_every_cell_runs(name: str, shell: Any, monkeypatch: pytest.MonkeyPatch)
     frontend = Frontend()
     monkeypatch.setattr("twoplayer.training.progress.in_notebook", lambda: True)
     monkeypatch.setattr("twoplayer.training.live.show", frontend.show)
+    monkeypatch.setattr("twoplayer.session.write_report", lambda *_: None)  # half of the time of so short a training
     shell.reset()
     for cell in shortened(name).cells:
         if cell.cell_type == "code":

@@ -6,16 +6,17 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/pip install --quiet -c constraints.txt
 
-.PHONY: help demo install test check format lint types imports docs dist clean
+.PHONY: help demo install test check format lint types imports docs notebooks dist clean
 
 help:
-	@echo "make demo     install and train on real digits; takes a few minutes the first time, under one after that"
-	@echo "make test     install what the tests need and run all but the slow ones"
-	@echo "make check    format, lint, types, import order, all tests"
-	@echo "make format   put the code into shape"
-	@echo "make docs     build the documentation; open site/index.html"
-	@echo "make dist     build the wheel into dist/"
-	@echo "make clean    remove the environment and what was built"
+	@echo "make demo      install and train on real digits; takes a few minutes the first time, under one after that"
+	@echo "make test      install what the tests need and run all but the slow ones"
+	@echo "make check     format, lint, types, import order, all tests"
+	@echo "make format    put the code into shape"
+	@echo "make docs      build the documentation; open site/index.html"
+	@echo "make notebooks make notebooks/ of docs/tutorials/"
+	@echo "make dist      build the wheel into dist/"
+	@echo "make clean     remove the environment and what was built"
 
 demo: $(BIN)/.run
 	$(BIN)/twoplayer train
@@ -59,6 +60,9 @@ imports: $(BIN)/.dev
 docs: $(BIN)/.dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "site/index.html"
+
+notebooks: $(BIN)/.dev
+	$(BIN)/python notebooks/make.py
 
 dist: $(BIN)/.dev
 	rm -rf dist

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from twoplayer.api import load, load_generator, train
+    from twoplayer.comparison import compare
     from twoplayer.core.batch import Batch
     from twoplayer.core.errors import Diverged, TrainingStopped, UserError
     from twoplayer.core.rng import Stream
@@ -30,6 +31,7 @@ __all__ = [
     "UserError",
     "Verdict",
     "__version__",
+    "compare",
     "load",
     "load_generator",
     "train",
@@ -37,6 +39,7 @@ __all__ = [
 
 _HOMES = {
     "Run": "twoplayer.trained",
+    "compare": "twoplayer.comparison",
     "load": "twoplayer.api",
     "load_generator": "twoplayer.api",
     "train": "twoplayer.api",

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from twoplayer.core.errors import UserError
+from twoplayer.core.tables import Table
 from twoplayer.evaluation.compare import Cell, Line, compared, line_as_json
 from twoplayer.evaluation.figures import provenance
 from twoplayer.evaluation.game import Figures
@@ -18,6 +19,7 @@ from twoplayer.runs.compare_page import Shown, write_compare_page
 from twoplayer.runs.folder import RunFolder
 from twoplayer.trained import Run
 
+BEST = "* the best, and what the spreads do not tell apart from it"
 SPREADS = (
     "over samplings of one training; of an entry with several seeds, over its trainings, [least, most]. What sampling "
     "tells apart another training may not"
@@ -26,9 +28,9 @@ SPREADS = (
 logger = logging.getLogger("twoplayer")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
-    """Entries and their figures.
+    """Entries and their figures; shows itself as a table.
 
     Attributes:
         names: of the entries.
@@ -47,6 +49,31 @@ class Comparison:
         entries = {name: [str(run.path) for run in runs] for name, runs in zip(self.names, self.runs, strict=True)}
         return {"runs": entries, "figures": {line.figure: line_as_json(line, self.names) for line in self.lines}}
 
+    def notes(self) -> list[str]:
+        """What the figures were made from, and why some are not ranked, as lines for a person."""
+        reasons: dict[str, list[str]] = {}
+        for line in self.lines:
+            if line.not_ranked:
+                reasons.setdefault(line.not_ranked, []).append(line.figure)
+        made_from = [f"made from {text}" for text in dict.fromkeys(self.made_from)]
+        return made_from + [f"not ranked: {', '.join(names)}: {text}" for text, names in reasons.items()]
+
+    @property
+    def table(self) -> Table:
+        """One row per figure, one column per entry."""
+        rows = [
+            [line.figure, *(f"{text} *" if best else text for text, best in _texts(line)), _floor(line)]
+            for line in self.lines
+        ]
+        head, notes = ["figure", *self.names, "floor"], [BEST, f"+- {SPREADS}", *self.notes()]
+        return Table(head, rows, below=notes)
+
+    def __repr__(self) -> str:
+        return self.table.text()
+
+    def _repr_html_(self) -> str:
+        return self.table.html()
+
     def write_page(self, path: Path) -> None:
         """One self-contained HTML file with grids, figures and curves."""
         shown = [
@@ -57,14 +84,15 @@ class Comparison:
         write_compare_page(path, shown, ["figure", *self.names, "floor", ""], table, SPREADS)
 
 
-def compare(paths: Sequence[str | Path]) -> Comparison:
-    """Put runs side by side; a folder that `seeds=3` made is one entry.
+def compare(runs: Sequence[str | Path | Run]) -> Comparison:
+    """Put runs, or their folders, side by side; a folder that `seeds=3` made is one entry.
 
     Figures come from each run's evaluation.json; a run that has none, or an older one, is evaluated first.
 
     Raises:
         UserError: a path is no run, or there are fewer than two.
     """
+    paths = [run.path if isinstance(run, Run) else run for run in runs]
     if len(paths) < 2:
         raise UserError("compare needs at least two runs")
     entries = [_runs_in(Path(path)) for path in paths]
@@ -120,9 +148,17 @@ def _html_row(line: Line) -> list[str]:
         f"<td{' class=best' if place in line.best else ''}>{html.escape(cell_text(cell))}"
         for place, cell in enumerate(line.cells)
     ]
-    floor = "" if line.floor is None else f"{line.floor:.4g}"
     why = f"not ranked: {line.not_ranked}" if line.not_ranked else ""
-    return [f"<td>{html.escape(line.figure)}", *cells, f"<td>{floor}", f"<td class=why>{html.escape(why)}"]
+    return [f"<td>{html.escape(line.figure)}", *cells, f"<td>{_floor(line)}", f"<td class=why>{html.escape(why)}"]
+
+
+def _texts(line: Line) -> list[tuple[str, bool]]:
+    """Each entry's cell, and whether it is one of the best."""
+    return [(cell_text(cell), place in line.best) for place, cell in enumerate(line.cells)]
+
+
+def _floor(line: Line) -> str:
+    return "" if line.floor is None else f"{line.floor:.4g}"
 
 
 def cell_text(cell: Cell | None) -> str:

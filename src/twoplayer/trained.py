@@ -19,6 +19,7 @@ from twoplayer.drawing import Sampler
 from twoplayer.evaluation.doctor import Diagnosis
 from twoplayer.evaluation.extraction import AUTO
 from twoplayer.evaluation.features import LabelProbe, held_out, label_probe
+from twoplayer.evaluation.figure_table import FigureTable
 from twoplayer.evaluation.figures import series
 from twoplayer.evaluation.fresh_losses import Judged, fresh_losses
 from twoplayer.evaluation.game import Figures
@@ -28,6 +29,7 @@ from twoplayer.recipes.load import load_recipe
 from twoplayer.recipes.schema import Recipe
 from twoplayer.runs.files import write_json
 from twoplayer.runs.folder import RunFolder
+from twoplayer.runs.glance import Glance, glance
 from twoplayer.runs.log import Row, read_rows
 from twoplayer.runs.report import write_report
 from twoplayer.runs.sampling import Drawn, in_turn, sample_best
@@ -40,7 +42,7 @@ from twoplayer.watching import diagnosis, doctor_notes
 
 @dataclass(frozen=True)
 class Run(Sampler):
-    """A run's folder and what can be done with it.
+    """A run's folder and what can be done with it. Shows itself at a glance, in a terminal and in a notebook.
 
     Attributes:
         path: the folder.
@@ -49,6 +51,20 @@ class Run(Sampler):
 
     path: Path
     checkpoint: Literal["newest", "best"] | int = "newest"
+
+    def __repr__(self) -> str:
+        return self.glance.line
+
+    def __str__(self) -> str:
+        return self.glance.text()
+
+    def _repr_html_(self) -> str:
+        return self.glance.html()
+
+    @property
+    def glance(self) -> Glance:
+        """What the folder says now; never raises, whatever state that is in."""
+        return glance(self.folder, lambda: self.recipe.name, self._verdict)
 
     @property
     def folder(self) -> RunFolder:
@@ -85,7 +101,7 @@ class Run(Sampler):
     @property
     def figures(self) -> Figures:
         path = self.folder.evaluation
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        return FigureTable(json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {})
 
     @property
     def compute_dtype(self) -> torch.dtype | None:
@@ -152,7 +168,8 @@ class Run(Sampler):
             gan_train: of a conditional run, also train a classifier on fakes and test it on real images.
 
         Returns:
-            By figure: value, spread over the seeds, floor (real against real), how many images, which split, extractor.
+            By figure: value, spread over the seeds, floor (real against real), how many images, which split, extractor;
+            a dict that shows itself as a table.
 
         Raises:
             UserError: n or seeds is no sensible number; the extractor, or gan_train, cannot judge such a run.
@@ -166,11 +183,15 @@ class Run(Sampler):
         if self.checkpoint == "newest":
             write_json(self.folder.evaluation, figures)
             write_report(self.folder, None if self.recipe.levels else doctor_notes(self.folder, self.recipe))
-        return figures
+        return FigureTable(figures)
 
     def diagnose(self, figures: Figures | None = None) -> Diagnosis:
         """What the doctor says of the training; `figures` of `evaluate` let it name missing classes."""
         return diagnosis(self.folder, self.recipe, figures)
+
+    def _verdict(self) -> str:
+        """Of the doctor, in a few words; a pyramid's levels have each their own."""
+        return "" if self.recipe.levels else self.diagnose(self.figures).words
 
     @property
     def steps(self) -> list[int]:

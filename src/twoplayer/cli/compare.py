@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-
-if TYPE_CHECKING:
-    from twoplayer.evaluation.compare import Line
 
 
 def compare(
@@ -27,7 +24,7 @@ def compare(
     from rich.markup import escape
     from rich.table import Table
 
-    from twoplayer.comparison import SPREADS, cell_text
+    from twoplayer.comparison import BEST, SPREADS, cell_text
     from twoplayer.comparison import compare as put_side_by_side
 
     found = put_side_by_side(runs)
@@ -48,19 +45,9 @@ def compare(
         table.add_row(line.figure, *cells, "" if line.floor is None else f"{line.floor:.4g}")
     console = Console(highlight=False)
     console.print(table)
-    console.print("* the best, and what the spreads do not tell apart from it")
+    console.print(BEST)
     console.print(f"+- {SPREADS}", soft_wrap=True)
-    for text in dict.fromkeys(found.made_from):
-        console.print(f"made from {text}", soft_wrap=True, markup=False)
-    for text, names in _reasons(found.lines).items():
-        console.print(f"not ranked: {', '.join(names)}: {text}", soft_wrap=True, markup=False)
+    for text in found.notes():
+        console.print(text, soft_wrap=True, markup=False)
     if page is not None:
         console.print(f"page     {page}", soft_wrap=True, markup=False)
-
-
-def _reasons(lines: tuple[Line, ...]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for line in lines:
-        if line.not_ranked:
-            found.setdefault(line.not_ranked, []).append(line.figure)
-    return found

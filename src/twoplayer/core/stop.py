@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 
 from twoplayer.core.errors import TrainingStopped
+from twoplayer.core.notebook import in_notebook
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -65,6 +66,8 @@ class StopRequest:
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if self.requested:
             if time.monotonic() - self._requested_at > GRACE_SECONDS:
+                if in_notebook():  # where leaving the process would lose everything else that is in it
+                    raise KeyboardInterrupt("left at once; the newest checkpoint stays")
                 os._exit(TrainingStopped.exit_code)
             return
         self.requested, self._requested_at = True, time.monotonic()

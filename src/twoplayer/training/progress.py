@@ -1,4 +1,4 @@
-"""Progress on stderr: a bar in a terminal, plain lines elsewhere, nothing when quiet."""
+"""Progress: a bar in a terminal, a live display in a notebook, plain lines elsewhere, nothing when quiet."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol
 
+from PIL import Image
+
 from twoplayer.core.console import say
+from twoplayer.core.notebook import in_notebook
 from twoplayer.runs.log import Row
 
 SECONDS_BETWEEN_LINES = 5.0
@@ -26,6 +29,9 @@ class Progress(Protocol):
     def remark(self, text: str) -> None:
         """Something that a person should know now."""
 
+    def grid(self, step: int, picture: Image.Image) -> None:
+        """A grid of samples was made."""
+
 
 class Silent:
     """Shows nothing."""
@@ -39,8 +45,11 @@ class Silent:
     def remark(self, text: str) -> None:
         pass
 
+    def grid(self, step: int, picture: Image.Image) -> None:
+        pass
 
-class Lines:
+
+class Lines(Silent):
     """Plain lines for logs and pipes: the first, the last, and at most one in five seconds between.
 
     A reader that goes away does not end the training: the rest is not shown.
@@ -49,9 +58,6 @@ class Lines:
     def __init__(self, steps: int) -> None:
         self.steps = steps
         self.next_line_at = 0.0
-
-    def advance(self, step: int) -> None:
-        pass
 
     def figures(self, row: Row) -> None:
         now = time.monotonic()
@@ -68,7 +74,7 @@ class Lines:
         say(text)
 
 
-class Bar:
+class Bar(Silent):
     """A rich progress bar, and beneath it a line with the latest figures."""
 
     def __init__(self, bar: Any, task: Any) -> None:
@@ -86,9 +92,13 @@ class Bar:
 
 
 def progress(steps: int, done: int, quiet: bool) -> AbstractContextManager[Progress]:
-    """The kind of progress that suits where stderr goes, as a context manager."""
+    """The kind of progress that suits where a person looks, as a context manager."""
     if quiet:
         return nullcontext(Silent())
+    if in_notebook():
+        from twoplayer.training.live import live
+
+        return live(steps, done)
     if not sys.stderr.isatty():
         return nullcontext(Lines(steps))
     return _bar(steps, done)

@@ -104,6 +104,7 @@ class Recorder:
         grid = tile(images, len(self.titles) or None, self.titles)
         with self.going_on_without("a picture"):
             save_png(grid, self.folder.sample_grid(state.step), facts)
+        self.progress.grid(state.step, grid)
         self._tell(lambda service: service.picture(state.step, grid))
 
     @contextmanager

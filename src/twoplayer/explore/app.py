@@ -14,13 +14,13 @@ from starlette.middleware import Middleware
 
 from twoplayer.core.console import say
 from twoplayer.core.errors import UserError
-from twoplayer.explore import runs, sample, watch
+from twoplayer.explore import learn, runs, sample, watch
 from twoplayer.explore.guard import Guard
 from twoplayer.explore.library import Library
 from twoplayer.explore.page import MOST_AT_ONCE, Page
 from twoplayer.explore.words import translations
 
-TABS = {"runs": runs.tab, "watch": watch.tab, "sample": sample.tab}
+TABS = {"runs": runs.tab, "watch": watch.tab, "sample": sample.tab, "learn": learn.tab}
 
 NICENESS = 5
 """A training on the same machine goes first."""

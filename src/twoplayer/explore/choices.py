@@ -49,6 +49,33 @@ class Choice:
     seed: int = 0
 
 
+EXPERIMENTS = {
+    "ring": Choice(),
+    "saturating": Choice(objective="minimax, saturating", regularizers=(), discriminator_steps=5),
+    "no-penalty": Choice(objective="wasserstein", regularizers=()),
+    "penalty": Choice(objective="wasserstein", regularizers=(("gradient-penalty", 1.0),), discriminator_steps=3),
+    "lines-minimax": Choice(
+        "parallel-lines",
+        "minimax, saturating",
+        (),
+        "sgd",
+        generator_rate=0.02,
+        discriminator_rate=0.3,
+        discriminator_steps=10,
+    ),
+    "lines-wasserstein": Choice(
+        "parallel-lines",
+        "wasserstein",
+        (("gradient-penalty", 1.0),),
+        "sgd",
+        generator_rate=0.02,
+        discriminator_rate=0.03,
+        discriminator_steps=10,
+    ),
+}
+"""Games that show something, by the name under which words.yaml speaks of them."""
+
+
 def objectives() -> dict[str, Tree]:
     """What is said of each objective that needs no labels, by what it is called.
 

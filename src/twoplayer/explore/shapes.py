@@ -1,6 +1,7 @@
 """The data of the games in the plane: the benchmark's ring and grid, two moons, and two parallel lines.
 
-A point is an image of two channels and one pixel, within [-1, 1], as in `bench/points.py`.
+A point is an image of two channels and one pixel, within [-1, 1], as in `bench/points.py`. Ring and grid have the
+centers of the benchmark and wider clouds around them, so that a cloud is more than a dot.
 
 Sources: two moons, scikit-learn's `make_moons` (Pedregosa et al. 2011): half a unit circle, and another one upside down
 and moved by (1, 1/2). Parallel lines: Arjovsky, Chintala and Bottou 2017, https://arxiv.org/abs/1701.07875, example 1:
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -86,8 +87,8 @@ class _Line(nn.Module):
 
 
 SHAPES: dict[str, Points | Shape] = {
-    "ring": RING,
-    "grid": GRID,
+    "ring": replace(RING, deviation=0.04),
+    "grid": replace(GRID, deviation=0.15),
     "two-moons": Shape(moons),
     "parallel-lines": Shape(line, LineGenerator(name="line")),
 }

@@ -43,8 +43,8 @@ class Choice:
     objective: str = "minimax"
     regularizers: tuple[tuple[str, float | None], ...] = (("r1", 0.02),)
     optimizer: str = "adam"
-    generator_rate: float = 1e-3
-    discriminator_rate: float = 1e-3
+    generator_rate: float = 2e-3
+    discriminator_rate: float = 4e-3
     discriminator_steps: int = 1
     seed: int = 0
 

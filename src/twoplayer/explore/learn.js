@@ -112,7 +112,7 @@ function paintArrows(pen, width, fakes, onto, colors) {
   pen.beginPath();
   for (let place = 0; place < fakes.length; place += 4) {
     const [dx, dy] = [view.push[place] / 1000, -view.push[place + 1] / 1000], size = Math.hypot(dx, dy);
-    const long = (LONGEST_ARROW * width / 2) * (1 - Math.exp(-size));
+    const long = (LONGEST_ARROW * width / 2) * (1 - Math.exp(-2.5 * size));
     if (long < 2) continue;
     const [x, y] = onto(fakes, place), [ux, uy] = [dx / size, dy / size], head = Math.min(5, long / 2);
     const [tx, ty] = [x + ux * long, y + uy * long];
@@ -139,7 +139,7 @@ function paint(now) {
   paintField(pen, width, colors);
   paintBoundary(pen, width, colors);
   if (shown.trails) paintTrails(pen, onto, colors);
-  const size = width < 420 ? 2.4 : 3;
+  const size = width < 420 ? 2.5 : 3.2;
   paintPoints(pen, view.real, onto, dot, size, colors.realPoint, colors.outline);
   paintPoints(pen, fakes, onto, triangle, size, colors.fakePoint, colors.outline);
   if (shown.arrows) paintArrows(pen, width, fakes, onto, colors);

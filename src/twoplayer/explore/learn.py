@@ -29,7 +29,7 @@ from twoplayer.explore.plane import Plane
 from twoplayer.explore.shapes import SHAPES
 from twoplayer.explore.told import told
 
-SECONDS_BETWEEN_TICKS = 0.2
+SECONDS_BETWEEN_TICKS = 0.1
 SECONDS_OF_PLAY = 0.15
 """Of computing in each tick."""
 
@@ -99,10 +99,10 @@ def tab(page: Page, chosen: gr.Dropdown, blocks: gr.Blocks) -> None:
     gr.Markdown(words("learn-hint"), elem_classes="hint")
     with gr.Row():
         with gr.Column(min_width=320, scale=3):
-            plane = canvas()
             with gr.Row(elem_id="moves"):
-                play = gr.Button(words("play"), variant="primary", min_width=90, elem_id="play")
-                moves = {name: gr.Button(words(f"move-{name}"), min_width=90, elem_id=f"move-{name}") for name in MOVES}
+                play = gr.Button(words("play"), variant="primary", min_width=80, elem_id="play")
+                moves = {name: gr.Button(words(f"move-{name}"), min_width=80, elem_id=f"move-{name}") for name in MOVES}
+            plane = canvas()
             pace = {"label": words("pace"), "info": words("pace-info")}
             speed = gr.Slider(1, len(SPEEDS), len(SPEEDS), step=1, elem_id="pace", **pace)
         with gr.Column(min_width=320, scale=2):

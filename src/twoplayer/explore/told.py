@@ -11,11 +11,14 @@ from torch import Tensor
 
 from twoplayer.explore.plane import View
 
+LEAST_REACH = 0.1
+"""Probabilities nearer than this to 0.5 are drawn pale: D knows nothing yet."""
+
 
 def told(view: View, tell: Callable[..., str]) -> dict[str, Any]:
     """A view for `learn.js`: places, pushes and the field in whole thousandths, and all words."""
     gaps = view.field - view.center
-    reach = 0.5 if view.is_probability else max(float(gaps.abs().flatten().quantile(0.98)), 1e-6)
+    reach = max(float(gaps.abs().flatten().quantile(0.98)), LEAST_REACH if view.is_probability else 1e-6)
     ends = [f"{view.center + side * reach:.3g}" for side in (-1.0, 1.0)]
     says = "says-probability" if view.is_probability else "says-logit"
     names = ("real", "fake", "boundary", "arrows", "trails")

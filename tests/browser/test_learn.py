@@ -61,7 +61,7 @@ def step_of(page: Page) -> int:
 
 
 def wait_for_step(page: Page, least: int) -> None:
-    script = "least => Number(document.querySelector('#plane [data-step]').dataset.step) >= least"
+    script = "least => Number(document.querySelector('#plane [data-step]')?.dataset.step ?? -1) >= least"
     page.wait_for_function(script, arg=least, timeout=PATIENCE)
 
 

@@ -112,7 +112,7 @@ function paintArrows(pen, width, fakes, onto, colors) {
   pen.beginPath();
   for (let place = 0; place < fakes.length; place += 4) {
     const [dx, dy] = [view.push[place] / 1000, -view.push[place + 1] / 1000], size = Math.hypot(dx, dy);
-    const long = (LONGEST_ARROW * width / 2) * (1 - Math.exp(-2.5 * size));
+    const long = (LONGEST_ARROW * width / 2) * (1 - Math.exp(-1.8 * size));
     if (long < 2) continue;
     const [x, y] = onto(fakes, place), [ux, uy] = [dx / size, dy / size], head = Math.min(5, long / 2);
     const [tx, ty] = [x + ux * long, y + uy * long];

@@ -100,10 +100,10 @@ def tab(page: Page, chosen: gr.Dropdown, blocks: gr.Blocks) -> None:
     with gr.Row():
         with gr.Column(min_width=320, scale=3):
             with gr.Row(elem_id="moves"):
-                play = gr.Button(words("play"), variant="primary", min_width=80, elem_id="play")
-                moves = {name: gr.Button(words(f"move-{name}"), min_width=80, elem_id=f"move-{name}") for name in MOVES}
+                play = gr.Button(words("play"), variant="primary", min_width=60, elem_id="play")
+                moves = {name: gr.Button(words(f"move-{name}"), min_width=60, elem_id=f"move-{name}") for name in MOVES}
             plane = canvas()
-            pace = {"label": words("pace"), "info": words("pace-info")}
+            pace: dict[str, Any] = {"label": words("pace"), "info": words("pace-info")}
             speed = gr.Slider(1, len(SPEEDS), len(SPEEDS), step=1, elem_id="pace", **pace)
         with gr.Column(min_width=320, scale=2):
             controls = controls_of(page)
@@ -163,7 +163,10 @@ def wire_play(page: Page, plane: Any, table: gr.State, play: gr.Button, speed: g
     timer, playing = gr.Timer(SECONDS_BETWEEN_TICKS, active=False), gr.State(False)
 
     def turned(on: bool) -> tuple[Any, ...]:
-        look = {"value": page.words("rest" if on else "play"), "variant": "secondary" if on else "primary"}
+        look: dict[str, Any] = {
+            "value": page.words("rest" if on else "play"),
+            "variant": "secondary" if on else "primary",
+        }
         return gr.Timer(active=on), gr.update(**look), on
 
     def start_or_rest(on: bool, at: Table | None) -> tuple[Any, ...]:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.resources import files
-from itertools import count
 from typing import Any
 
 import gradio as gr
@@ -27,20 +24,12 @@ from twoplayer.explore.choices import (
 from twoplayer.explore.page import COMPUTED, MOST_SEED, QUIETLY, Page, bounded, in_words, teller, whole
 from twoplayer.explore.plane import Plane
 from twoplayer.explore.shapes import SHAPES
+from twoplayer.explore.tables import MOST_STEPS, Table, Tables
 from twoplayer.explore.told import told
 
 SECONDS_BETWEEN_TICKS = 0.1
-SECONDS_OF_PLAY = 0.15
-"""Of computing in each tick."""
-
-SPEEDS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, math.inf)
+SPEEDS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, float("inf"))
 """Steps per second; the last is as fast as it goes."""
-
-MOST_STEPS = 20_000
-"""Played without a click; then it rests, because perhaps nobody looks any more."""
-
-SECONDS_KEPT = 1800
-"""A game that nobody plays is forgotten then."""
 
 NOTHING = ""
 """No regularizer."""
@@ -55,47 +44,41 @@ MOVES: dict[str, Callable[[Plane], object]] = {
 }
 """A full step, and one player alone."""
 
-_numbers = count(1)
 
-
-@dataclass
-class Table:
-    """Where a visitor plays. Nobody else sits there.
+@dataclass(frozen=True)
+class Place:
+    """What all buttons work on.
 
     Attributes:
-        game: what is played.
-        number: of the game, so that the page knows a new one.
-        owed: steps that should have been played by now and were not.
-        told: when the last tick came.
-        played: steps since the last click.
+        tables: the games of all visitors.
+        number: which of them is this visitor's.
+        plane: where it is drawn.
+        controls: what is chosen for the next one.
     """
 
-    game: Plane
-    number: int = field(default_factory=lambda: next(_numbers))
-    owed: float = 0.0
-    told: float = 0.0
-    played: int = 0
+    tables: Tables
+    number: gr.State
+    plane: Any
+    controls: list[Any]
 
-    def rest(self) -> None:
-        """What was owed is forgotten."""
-        self.owed, self.told, self.played = 0.0, time.monotonic(), 0
+    @property
+    def asked(self) -> list[Any]:
+        """What a handler is given that needs a game: a forgotten one is begun anew."""
+        return [self.number, *self.controls]
 
-    def tick(self, speed: float) -> int:
-        """Play what is due at so many steps per second, within the time of a tick. How many were played."""
-        now = time.monotonic()
-        passed, self.told = min(now - self.told, 1.5), now
-        self.owed = MOST_STEPS if math.isinf(speed) else self.owed + speed * passed
-        if self.owed < 1.0:
-            return 0
-        played = self.game.play(int(self.owed), SECONDS_OF_PLAY)
-        self.owed = min(self.owed - played, 1.0)
-        self.played += played
-        return played
+    @property
+    def answered(self) -> list[Any]:
+        """Where `shown` goes."""
+        return [self.plane, self.number]
+
+    def table(self, number: int | None, *said: Any) -> Table:
+        """The visitor's, or a new one."""
+        return self.tables.at(number) or self.tables.open(choice_of(*said))
 
 
 def tab(page: Page, chosen: gr.Dropdown, blocks: gr.Blocks) -> None:
     """The plane, the players' moves, and what is played."""
-    words, table = page.words, gr.State(time_to_live=SECONDS_KEPT)
+    words = page.words
     gr.Markdown(words("learn-hint"), elem_classes="hint")
     with gr.Row():
         with gr.Column(min_width=320, scale=3):
@@ -115,67 +98,66 @@ def tab(page: Page, chosen: gr.Dropdown, blocks: gr.Blocks) -> None:
                     for name in EXPERIMENTS
                 }
     gr.Markdown(words("learn-what"), elem_id="learn-what")
-    wire_games(plane, table, controls, new, tries)
-    wire_moves(plane, table, controls, moves)
-    wire_play(page, plane, table, play, speed)
+    place = Place(Tables(), gr.State(), plane, controls)
+    wire_games(place, new, tries)
+    wire_moves(place, moves)
+    wire_play(page, place, play, speed)
 
 
-def wire_games(plane: Any, table: gr.State, controls: list[Any], new: gr.Button, tries: dict[str, gr.Button]) -> None:
+def wire_games(place: Place, new: gr.Button, tries: dict[str, gr.Button]) -> None:
     """How games begin: when somebody looks for the first time, by the button, and by each experiment."""
 
     @in_words
     def begin(request: gr.Request, *said: Any) -> tuple[Any, Any]:
-        return shown(Table(Plane(choice_of(*said))), request)
+        return shown(place.tables.open(choice_of(*said)), request)
 
     @in_words
-    def arrive(request: gr.Request, at: Table | None, *said: Any) -> tuple[Any, Any]:
-        return shown(at or Table(Plane(choice_of(*said))), request)
+    def arrive(request: gr.Request, *asked: Any) -> tuple[Any, Any]:
+        return shown(place.table(*asked), request)
 
     def saying(choice: Choice) -> Callable[[], list[Any]]:
         return lambda: said_by(choice)
 
-    outputs = [plane, table]
-    new.click(begin, controls, outputs, **COMPUTED)
-    plane.arrived(arrive, [table, *controls], outputs, **PLAYED)
+    new.click(begin, place.controls, place.answered, **COMPUTED)
+    place.plane.arrived(arrive, place.asked, place.answered, **PLAYED)
     for name, button in tries.items():
-        chosen = button.click(saying(EXPERIMENTS[name]), None, controls, **QUIETLY)
-        chosen.then(begin, controls, outputs, **COMPUTED)
+        chosen = button.click(saying(EXPERIMENTS[name]), None, place.controls, **QUIETLY)
+        chosen.then(begin, place.controls, place.answered, **COMPUTED)
 
 
-def wire_moves(plane: Any, table: gr.State, controls: list[Any], moves: dict[str, gr.Button]) -> None:
-    """The buttons that make a single move; where a game was forgotten, the move is the first of a new one."""
+def wire_moves(place: Place, moves: dict[str, gr.Button]) -> None:
+    """The buttons that make a single move."""
 
     def moving(move: Callable[[Plane], object]) -> Callable[..., Any]:
         @in_words
-        def moved(request: gr.Request, at: Table | None, *said: Any) -> tuple[Any, Any]:
-            at = at or Table(Plane(choice_of(*said)))
+        def moved(request: gr.Request, *asked: Any) -> tuple[Any, Any]:
+            at = place.table(*asked)
             move(at.game)
             return shown(at, request)
 
         return moved
 
     for name, button in moves.items():
-        button.click(moving(MOVES[name]), [table, *controls], [plane, table], **PLAYED)
+        button.click(moving(MOVES[name]), place.asked, place.answered, **PLAYED)
 
 
-def wire_play(page: Page, plane: Any, table: gr.State, play: gr.Button, speed: gr.Slider) -> None:
+def wire_play(page: Page, place: Place, play: gr.Button, speed: gr.Slider) -> None:
     """The game that goes on by itself: a timer ticks while it is played, and at no other time."""
     timer, playing = gr.Timer(SECONDS_BETWEEN_TICKS, active=False), gr.State(False)
 
     def turned(on: bool) -> tuple[Any, ...]:
-        look: dict[str, Any] = {
-            "value": page.words("rest" if on else "play"),
-            "variant": "secondary" if on else "primary",
-        }
-        return gr.Timer(active=on), gr.update(**look), on
-
-    def start_or_rest(on: bool, at: Table | None) -> tuple[Any, ...]:
-        if at is not None:
-            at.rest()
-        return turned(not on and at is not None)
+        word, variant = ("rest", "secondary") if on else ("play", "primary")
+        return gr.Timer(active=on), gr.update(value=page.words(word), variant=variant), on
 
     @in_words
-    def tick(request: gr.Request, at: Table | None, speed: Any) -> tuple[Any, ...]:
+    def start_or_rest(request: gr.Request, on: bool, *asked: Any) -> tuple[Any, ...]:
+        at = place.table(*asked)
+        at.rest()
+        return *shown(at, request), *turned(not on)
+
+    @in_words
+    def tick(request: gr.Request, number: Any, speed: Any) -> tuple[Any, ...]:
+        at = place.tables.at(number)
         if at is None:
             return gr.skip(), gr.skip(), *turned(False)
         if not at.tick(SPEEDS[whole(speed, 1, len(SPEEDS), "speed") - 1]):
@@ -184,9 +166,9 @@ def wire_play(page: Page, plane: Any, table: gr.State, play: gr.Button, speed: g
         return *shown(at, request), *(turned(False) if ends else (gr.skip(),) * 3)
 
     states = [timer, play, playing]
-    play.click(start_or_rest, [playing, table], states, **QUIETLY)
-    plane.left(lambda: turned(False), None, states, **QUIETLY)
-    timer.tick(tick, [table, speed], [plane, table, *states], **PLAYED)
+    play.click(start_or_rest, [playing, *place.asked], [*place.answered, *states], **QUIETLY)
+    place.plane.left(lambda: turned(False), None, states, **QUIETLY)
+    timer.tick(tick, [place.number, speed], [*place.answered, *states], **PLAYED)
 
 
 def canvas() -> Any:
@@ -251,7 +233,7 @@ def said_by(choice: Choice) -> list[Any]:
     return [choice.data, choice.objective, *told, choice.optimizer, *rates, choice.discriminator_steps, choice.seed]
 
 
-def shown(at: Table, request: gr.Request) -> tuple[dict[str, Any], Table]:
-    """What the canvas is told, and the table, which is kept for a while longer."""
+def shown(at: Table, request: gr.Request) -> tuple[dict[str, Any], int]:
+    """What the canvas is told, and the table's number."""
     view, tell = at.game.look(), teller(request)
-    return told(view, tell) | {"game": at.number}, at
+    return told(view, tell) | {"game": at.number}, at.number

@@ -106,6 +106,20 @@ def test_a_game_begins_steps_plays_and_is_drawn(address: str, open_page: Open) -
     assert np.abs(picture(page) - first).mean() < 1.0, "the same seed is the same game"
 
 
+def test_a_game_rests_when_its_tab_is_left(address: str, open_page: Open) -> None:
+    page = learning(open_page, address)
+    page.click("#play")
+    wait_for_step(page, 3)
+    page.locator("button[role=tab]:has-text('Runs')").last.click()
+    page.wait_for_timeout(4000)
+    rests = step_of(page)
+    page.wait_for_timeout(1500)
+    assert step_of(page) == rests
+    page.locator("button[role=tab]:has-text('Learn')").last.click()
+    assert page.inner_text("#play").strip().endswith("Play")
+    assert step_of(page) == rests, "the game is still there"
+
+
 def test_two_visitors_play_two_games(address: str, open_page: Open) -> None:
     one, other = (learning(open_page, address) for _ in range(2))
     one.click("#move-step")

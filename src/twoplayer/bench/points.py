@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -102,6 +102,13 @@ class Points(KnownModes):
         return self.figures(self.draw(self.num_fakes, stream))
 
 
+class Drawn(Protocol):
+    """Where points come from."""
+
+    def draw(self, n: int, stream: Stream) -> Tensor:
+        """n real points as images, float32 [n, 2, 1, 1]."""
+
+
 class PointBatches:
     """Batches of fresh points. Implements `BatchSupply`.
 
@@ -112,7 +119,7 @@ class PointBatches:
         device: where batches appear.
     """
 
-    def __init__(self, data: Points, batch_size: int, stream: Stream, device: torch.device) -> None:
+    def __init__(self, data: Drawn, batch_size: int, stream: Stream, device: torch.device) -> None:
         self.data = data
         self.batch_size = batch_size
         self.per_epoch = max(POINTS_PER_PASS // batch_size, 1)

@@ -14,13 +14,13 @@ from starlette.middleware import Middleware
 
 from twoplayer.core.console import say
 from twoplayer.core.errors import UserError
-from twoplayer.explore import compare, judge, latent, runs, sample, watch
+from twoplayer.explore import compare, judge, latent, learn, runs, sample, watch
 from twoplayer.explore.guard import Guard
 from twoplayer.explore.library import Library
 from twoplayer.explore.page import MOST_AT_ONCE, Page
 from twoplayer.explore.words import translations
 
-TABS = {tab.__name__.rpartition(".")[2]: tab.tab for tab in (runs, watch, sample, latent, compare, judge)}
+TABS = {tab.__name__.rpartition(".")[2]: tab.tab for tab in (runs, watch, sample, latent, compare, judge, learn)}
 
 NICENESS = 5
 """A training on the same machine goes first."""

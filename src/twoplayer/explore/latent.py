@@ -213,7 +213,7 @@ def _recover(page: Page, chosen: gr.Dropdown, label: gr.Dropdown) -> None:
         picture = uploaded(entry, path, tell)
         watch: Callable[[int], None] = lambda step: progress(step / SEARCH_STEPS)  # noqa: E731
         best = entry.run.recover(picture, label or None, RESTARTS, steps=SEARCH_STEPS, watch=watch)
-        return tile(torch.stack([picture, best.picture]), 2), tell("found", error=f"{best.error:.4f}")
+        return tile(torch.stack([picture, best.picture]), 2), tell("recovered", error=f"{best.error:.4f}")
 
     search.click(recovered, [chosen, given, label], [found, said], **COMPUTED | {"show_progress": "full"})
 

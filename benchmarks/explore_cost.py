@@ -1,7 +1,7 @@
 """What a training loses while the page of `twoplayer explore` is open on it in a browser on the same machine.
 
-One training runs all the time; the page is opened and closed in turn, and images per second are taken from the clock and
-the training's own log. Needs Chromium and playwright. Run: python benchmarks/explore_cost.py
+One training runs all the time; the page is opened and closed in turn, and images per second are taken from the clock
+and the training's own log. Needs Chromium and playwright. Run: python benchmarks/explore_cost.py
 """
 
 from __future__ import annotations

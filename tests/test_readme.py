@@ -63,3 +63,15 @@ def test_every_promise_names_a_test_that_is_there() -> None:
         there |= set(re.findall(r"^def (test_\w+)\(", path.read_text(encoding="utf-8"), re.MULTILINE))
     assert named
     assert named <= there, named - there
+
+
+def test_both_languages_say_the_same_commands() -> None:
+    """The text of README.zh-CN.md is its own; programs, commands, recipes, links and figures are those of README.md."""
+    chinese = (ROOT / "README.zh-CN.md").read_text(encoding="utf-8")
+    assert re.findall(r"```python\n(.*?)```", chinese, re.DOTALL) == BLOCKS
+    commands = r"^(?:twoplayer|make|\.venv/bin/\S+|python3) [^\n]*?(?=\s{2,}|$)"
+    assert re.findall(commands, chinese, re.MULTILINE) == re.findall(commands, README, re.MULTILINE)
+    assert re.findall(r"^\| `([\w-]+)`", chinese, re.MULTILINE) == recipe_names()
+    own = {"README.md", "README.zh-CN.md"}
+    links = r"\]\(([^)#]+)\)"
+    assert set(re.findall(links, chinese)) - own == set(re.findall(links, README)) - own

@@ -195,7 +195,7 @@ def test_classes_are_offered_where_there_are_some(open_page: Open, served: Serve
     page.wait_for_selector("#label", state="hidden", timeout=SECONDS)
 
 
-@pytest.mark.parametrize(("locale", "word"), [("en-US", "Watch"), ("zh-CN", "实时观看"), ("fr-FR", "Watch")])
+@pytest.mark.parametrize(("locale", "word"), [("en-US", "Watch"), ("zh-CN", "训练监控"), ("fr-FR", "Watch")])
 def test_it_speaks_the_visitors_language(open_page: Open, served: Served, locale: str, word: str) -> None:
     page = opened(open_page, served, locale=locale)
     assert page.inner_text("#tab-watch-button") == word

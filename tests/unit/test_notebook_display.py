@@ -152,7 +152,7 @@ def test_figures_are_a_dict_and_a_table(tiny_run: tp.Run, tmp_path: Path) -> Non
     assert json.loads(json.dumps(figures)) == figures == run.figures
     text, tags = repr(run.figures), checked(run.figures._repr_html_())  # type: ignore[attr-defined]
     distance = figures["sliced-wasserstein"]
-    for said in ("floor", f"{distance['value']:.4g}", f"{distance['floor']:.4g}", "extractor", "lower is better"):
+    for said in ("floor", f"{distance['value']:.4g}", f"{distance['floor']:.4g}", "extractor", "lower"):
         assert said in text
         assert any(said in words for words in tags.words)
     assert "(floor " in run._repr_html_()

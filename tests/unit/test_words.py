@@ -23,9 +23,8 @@ def test_every_key_stands_once() -> None:
 
 @pytest.mark.parametrize("key", translations()["en"])
 def test_both_languages_say_the_same_things(key: str) -> None:
-    names = [
-        {name for _, name, _, _ in string.Formatter().parse(translations()[each][key])} - {None} for each in LANGUAGES
-    ]
+    texts = [translations()[each][key] for each in LANGUAGES]
+    names = [{name for _, name, _, _ in string.Formatter().parse(text)} - {None} for text in texts]
     assert names[0] == names[1]
     assert all(text.strip() for text in texts)
 

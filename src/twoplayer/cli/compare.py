@@ -46,7 +46,7 @@ def compare(
     console = Console(highlight=False)
     console.print(table)
     console.print(BEST)
-    console.print(f"+- {SPREADS}", soft_wrap=True)
+    console.print(f"+- {SPREADS}", soft_wrap=True, markup=False)
     for text in found.notes():
         console.print(text, soft_wrap=True, markup=False)
     if page is not None:

@@ -54,7 +54,7 @@ def table(figures: dict[str, dict[str, Any]]) -> Table:
 
     made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for place, name in enumerate(HEAD):
-        made.add_column(name, justify="right" if 0 < place < len(HEAD) - 1 else "left")
+        made.add_column(name, justify="right" if 0 < place < len(HEAD) - 1 else "left", overflow="fold")
     for row in rows(figures):
         made.add_row(*row)
     return made

@@ -9,8 +9,8 @@ from twoplayer.core.metric import badness
 from twoplayer.core.tables import Table
 from twoplayer.evaluation.figures import provenance
 
-BETTER = {"lower": "lower is better", "higher": "higher is better", "half": "0.5 is best"}
-HEAD = ("figure", "fakes", "+-", "floor", "+-", "")
+BETTER = {"lower": "lower", "higher": "higher", "half": "0.5"}
+HEAD = ("figure", "fakes", "+-", "floor", "+-", "better")
 
 
 class FigureTable(dict[str, dict[str, Any]]):

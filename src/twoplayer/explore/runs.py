@@ -19,7 +19,7 @@ from twoplayer.runs.cards import number, single_figures
 
 SECONDS_BETWEEN_LOOKS = 3.0
 THUMBNAIL_PIXELS = 72
-WIDTHS = ("96px", "130px", "140px", "110px", "100px", "100px", "170px", "190px", "220px")
+WIDTHS = ("90px", "120px", "130px", "100px", "90px", "90px", "150px", "170px", "210px")
 TYPES: list[Any] = ["html", *["str"] * (len(WIDTHS) - 1)]
 FIGURE = "fid_"
 """Of what `evaluate` took, the one that the table shows: the Frechet distance."""

@@ -5,31 +5,23 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from PIL import Image
 
-import twoplayer as tp
-from tests.browser.conftest import Open
-from tests.conftest import TINY
+from tests.browser.conftest import SECONDS, Open, Served, free_port, go
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 pytestmark = pytest.mark.slow
-
-SECONDS = 60_000
-"""What a busy machine may take to answer, in ms."""
 
 SHOWN_STEP = """step => {
   const found = document.querySelector("#said").innerText.match(/step ([0-9,]+)/);
@@ -38,70 +30,6 @@ SHOWN_STEP = """step => {
 
 UPDATED_WITHIN = 2.0
 """Seconds from a new line in the log to the page that shows it."""
-
-
-@dataclass(frozen=True)
-class Served:
-    """A page that is served.
-
-    Attributes:
-        url: its address.
-        runs: the folder whose runs it shows.
-    """
-
-    url: str
-    runs: Path
-
-    def ask(self, element: str, *data: Any) -> str:
-        """What a visitor is told who clicks an element with these inputs: the message of the error, or ""."""
-        config = json.loads(urllib.request.urlopen(f"{self.url}/config").read())
-        ids = {each["id"]: each["props"].get("elem_id") for each in config["components"]}
-        on_load = next(each["id"] for each in config["dependencies"] if each["targets"][0][1] == "load")
-        (clicked,) = (
-            each["id"] for each in config["dependencies"] if [ids.get(i) for i, _ in each["targets"]] == [element]
-        )
-        assert not self._answer(on_load, [None, None])  # what can be chosen is the session's
-        return self._answer(clicked, data)
-
-    def _answer(self, number: int, data: Sequence[Any]) -> str:
-        body = json.dumps({"data": data, "fn_index": number, "session_hash": "by-hand"}).encode()
-        headers = {"Content-Type": "application/json"}
-        urllib.request.urlopen(urllib.request.Request(f"{self.url}/gradio_api/queue/join", body, headers)).read()
-        with urllib.request.urlopen(f"{self.url}/gradio_api/queue/data?session_hash=by-hand", timeout=60) as stream:
-            for line in stream:
-                told = json.loads(line[6:]) if line.startswith(b"data: ") else {}
-                if told.get("msg") == "process_completed":
-                    return "" if told["success"] else str(told["output"]["error"])
-        raise AssertionError("no answer")
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory, tiny_run: tp.Run) -> Iterator[Served]:
-    """A page over three runs; outside lies another one."""
-    root = tmp_path_factory.mktemp("explored")
-    for name in ("runs/a", "runs/b", "runs/doomed", "outside"):
-        shutil.copytree(tiny_run.path, root / name)
-    conditional = [word for word in TINY if not word.startswith(("generator", "discriminator"))]
-    tp.train("digits-cgan", *conditional, out=root / "runs" / "classes", device="cpu", quiet=True)
-    port = free_port()
-    command = [sys.executable, "-m", "twoplayer", "explore", str(root / "runs"), "--port", str(port)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        url = f"http://127.0.0.1:{port}"
-        for _ in range(600):
-            try:
-                urllib.request.urlopen(url).read()
-                break
-            except urllib.error.URLError:
-                assert process.poll() is None, process.stderr.read() if process.stderr else ""
-                time.sleep(0.1)
-        yield Served(url, root / "runs")
-        process.terminate()
 
 
 def opened(open_page: Open, served: Served, run: str = "a", **how: Any) -> Page:
@@ -119,10 +47,6 @@ def listed(page: Page) -> Page:
 def choose(page: Page, run: str) -> None:
     page.locator("#chosen input").click()
     page.get_by_role("option", name=run, exact=True).click(timeout=SECONDS)
-
-
-def go(page: Page, tab: str) -> None:
-    page.locator(f"#tab-{tab}-button").click(timeout=SECONDS)
 
 
 def shows_picture(page: Page, element: str) -> None:

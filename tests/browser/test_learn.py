@@ -3,66 +3,33 @@
 from __future__ import annotations
 
 import io
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.browser.conftest import Open
+from tests.browser.conftest import SECONDS, Open, Served, go
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-pytest.importorskip("gradio")
 pytestmark = pytest.mark.slow
 
-PATIENCE = 120_000
-"""Milliseconds; the first start of Gradio takes long on a busy machine."""
 
-
-@pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Of a page that is served from an empty folder."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    folder = tmp_path_factory.mktemp("runs")
-    words = [sys.executable, "-m", "twoplayer", "explore", str(folder), "--port", str(port)]
-    server = subprocess.Popen(words, stderr=subprocess.DEVNULL)
-    try:
-        wait_for(f"http://127.0.0.1:{port}/", server)
-        yield f"http://127.0.0.1:{port}/"
-    finally:
-        server.terminate()
-        server.wait(timeout=30)
-
-
-def wait_for(address: str, server: subprocess.Popen[bytes]) -> None:
-    ends = time.monotonic() + PATIENCE / 1000
-    while True:
-        assert server.poll() is None, "the page ended"
-        assert time.monotonic() < ends, "the page does not answer"
-        try:
-            with urllib.request.urlopen(address, timeout=10):
-                return
-        except OSError:
-            time.sleep(0.5)
+@pytest.fixture
+def address(served: Served) -> str:
+    """Of the page."""
+    return served.url
 
 
 def step_of(page: Page) -> int:
-    return int(page.get_attribute("#plane [data-step]", "data-step", timeout=PATIENCE) or -1)
+    return int(page.get_attribute("#plane [data-step]", "data-step", timeout=SECONDS) or -1)
 
 
 def wait_for_step(page: Page, least: int) -> None:
     script = "least => Number(document.querySelector('#plane [data-step]')?.dataset.step ?? -1) >= least"
-    page.wait_for_function(script, arg=least, timeout=PATIENCE)
+    page.wait_for_function(script, arg=least, timeout=SECONDS)
 
 
 def picture(page: Page) -> np.ndarray:
@@ -74,10 +41,8 @@ def picture(page: Page) -> np.ndarray:
 
 def learning(open_page: Open, address: str, **how: object) -> Page:
     page = open_page(address, **how)
-    page.set_default_timeout(PATIENCE)
-    page.locator(
-        "#tab-learn-button, button[role=tab]:has-text('Learn'), button[role=tab]:has-text('学习')"
-    ).last.click()
+    page.set_default_timeout(SECONDS)
+    go(page, "learn")
     wait_for_step(page, 0)
     return page
 
@@ -110,12 +75,12 @@ def test_a_game_rests_when_its_tab_is_left(address: str, open_page: Open) -> Non
     page = learning(open_page, address)
     page.click("#play")
     wait_for_step(page, 3)
-    page.locator("button[role=tab]:has-text('Runs')").last.click()
+    go(page, "runs")
     page.wait_for_timeout(4000)
     rests = step_of(page)
     page.wait_for_timeout(1500)
     assert step_of(page) == rests
-    page.locator("button[role=tab]:has-text('Learn')").last.click()
+    go(page, "learn")
     assert page.inner_text("#play").strip().endswith("Play")
     assert step_of(page) == rests, "the game is still there"
 
@@ -131,7 +96,7 @@ def test_two_visitors_play_two_games(address: str, open_page: Open) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_fits_a_phone_in_chinese(address: str, open_page: Open, scheme: str) -> None:
-    page = learning(open_page, f"{address}?__theme={scheme}", width=390, height=844, locale="zh-CN")
+    page = learning(open_page, f"{address}/?__theme={scheme}", width=390, height=844, locale="zh-CN")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390, "nothing sticks out"
     assert "第 0 步" in page.inner_text(".plane-said")
     box = page.locator(".plane-field").bounding_box()

@@ -63,6 +63,7 @@ def test_a_kill_in_the_middle_of_saving_never_leaves_a_torn_checkpoint(tmp_path:
     folder = RunFolder(tmp_path / "run")
     folder.path.mkdir()
     folder.prepare("")
+    (tmp_path / "other" / "checkpoints").mkdir(parents=True)
     tree = {f"weight {n}": torch.arange(50_000, dtype=torch.float32) for n in range(4)}
     step, cut = 0, 0
 
@@ -72,9 +73,12 @@ def test_a_kill_in_the_middle_of_saving_never_leaves_a_torn_checkpoint(tmp_path:
             for old in folder.checkpoint_steps()[:-2]:
                 shutil.rmtree(folder.checkpoint(old))
 
+    begun = time.monotonic()
+    write_checkpoint(RunFolder(tmp_path / "other"), 1, tree, {})
+    usual = time.monotonic() - begun  # on this machine, as busy as it is now
     for _ in range(TRIALS):
         child = forked(save_on_and_on)
-        time.sleep(draw.uniform(0.0, 0.06))
+        time.sleep(draw.uniform(0.0, 0.02 + 6 * usual))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         cut += any(each.name.startswith(".") for each in folder.checkpoints.iterdir())

@@ -26,10 +26,11 @@ from twoplayer.data import streamed
 from twoplayer.data.batches import Batches, IndexedBatches, StreamedBatches
 from twoplayer.data.collection import Group
 from twoplayer.data.form import Form
-from twoplayer.data.hub import _class_ids, _label_of, content_of
+from twoplayer.data.hub import _label_of, content_of
 from twoplayer.data.images import ImageData
 from twoplayer.data.source import Wanted, open_source
 from twoplayer.data.streamed import OnHost
+from twoplayer.data.tables import class_ids
 from twoplayer.recipes.load import load_recipe, parse_overrides
 
 CPU = torch.device("cpu")
@@ -304,10 +305,10 @@ def test_which_columns_of_a_set_are_class_ids() -> None:
     kinds = {"image": datasets.Image(), "label": datasets.Value("string"), "labels": datasets.ClassLabel(names=["a"])}
     assert _label_of(kinds) == "labels"
     assert _label_of({"image": datasets.Image(), "label": datasets.Value("string")}) is None
-    assert _class_ids([0, 2, 1], "set").tolist() == [0, 2, 1]
-    for wrong in (None, -1, 10**9):
-        with pytest.raises(UserError, match=f"not {wrong}"):
-            _class_ids([0, wrong], "set")
+    assert class_ids([0, 2, 1], "set").tolist() == [0, 2, 1]
+    for wrong, said in ((None, "an empty cell"), (-1, "-1"), (10**9, "1000000000")):
+        with pytest.raises(UserError, match=f"not {said}"):
+            class_ids([0, wrong], "set")
 
 
 def test_files_beside_a_set_are_not_its_pictures(tmp_path: Path) -> None:

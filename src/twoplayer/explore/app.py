@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
+import socket
 from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
@@ -15,7 +15,7 @@ from starlette.middleware import Middleware
 from twoplayer.core.console import say
 from twoplayer.core.errors import UserError
 from twoplayer.explore import compare, judge, latent, learn, runs, sample, watch
-from twoplayer.explore.guard import Guard
+from twoplayer.explore.guard import Guard, is_own
 from twoplayer.explore.library import Library
 from twoplayer.explore.page import MOST_AT_ONCE, Page
 from twoplayer.explore.words import translations
@@ -67,40 +67,42 @@ def serve(root: Path, host: str, port: int, user: str | None, password: str | No
         raise UserError(f"{root}: no such folder; twoplayer train makes runs in runs/")
     own = is_own(host)
     if not own and not (user and password):
-        raise UserError(f"--host {host} is open to other machines: it needs --user NAME and TWOPLAYER_PASSWORD")
+        raise UserError(f"--host {host} is open to other machines: it needs --user NAME and $TWOPLAYER_PASSWORD")
+    if user and not password:
+        raise UserError(f"--user {user} needs a password in $TWOPLAYER_PASSWORD")
+    _require_free(host, port)
     with suppress(AttributeError, OSError):  # there is no such thing on Windows
         os.nice(NICENESS)
     blocks, languages = build(root)
     style = files("twoplayer.explore").joinpath("style.css").read_text(encoding="utf-8")
     say(f"http://{host}:{port} shows the runs in {root}; Ctrl-C ends it")
+    blocks.queue(max_size=MOST_WAITING, default_concurrency_limit=MOST_AT_ONCE * 4, api_open=False).launch(
+        server_name=host,
+        server_port=port,
+        share=False,
+        auth=(user, password) if user and password else None,
+        i18n=languages,
+        theme=theme(),
+        css=style,
+        footer_links=[],
+        max_file_size=LARGEST_UPLOAD,
+        quiet=True,
+        mcp_server=False,
+        ssr_mode=False,
+        enable_monitoring=False,
+        pwa=False,
+        app_kwargs={"middleware": [Middleware(Guard, own=own)], "docs_url": None, "redoc_url": None},
+    )
+
+
+def _require_free(host: str, port: int) -> None:
+    """Raise UserError when nobody could listen there."""
     try:
-        blocks.queue(max_size=MOST_WAITING, default_concurrency_limit=MOST_AT_ONCE * 4, api_open=False).launch(
-            server_name=host,
-            server_port=port,
-            share=False,
-            auth=(user, password) if user and password else None,
-            i18n=languages,
-            theme=theme(),
-            css=style,
-            footer_links=[],
-            max_file_size=LARGEST_UPLOAD,
-            quiet=True,
-            mcp_server=False,
-            ssr_mode=False,
-            enable_monitoring=False,
-            pwa=False,
-            app_kwargs={"middleware": [Middleware(Guard, own=own)], "docs_url": None, "redoc_url": None},
-        )
+        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
+            pass
     except OSError as error:
-        raise UserError(f"port {port} is taken; choose another with --port") from error
-
-
-def is_own(host: str) -> bool:
-    """Whether only this machine can reach an address."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+        why = error.strerror or error
+        raise UserError(f"{host} port {port} cannot be listened at ({why}); choose another with --port") from error
 
 
 def theme() -> Any:

@@ -7,19 +7,26 @@ name that is pointed at 127.0.0.1 would come in. Nothing is loaded from elsewher
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 
-OWN_NAMES = ("127.0.0.1", "localhost", "::1")
-
 POLICY = (
     "default-src 'self'; img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; "
     "script-src 'self' 'unsafe-inline' 'unsafe-eval'; font-src 'self' data:; worker-src 'self' blob:; "
     "frame-ancestors 'none'; base-uri 'self'; form-action 'self'"
 )
+
+
+def is_own(host: str) -> bool:
+    """Whether only this machine can reach an address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 class Guard:
@@ -57,8 +64,12 @@ class Guard:
 
     def refusal(self, host: str, origin: str | None) -> str:
         """Why a request is refused, in words; empty when it is not."""
-        if self.own and urlsplit(f"//{host}").hostname not in OWN_NAMES:
+        try:
+            name, origin_host = urlsplit(f"//{host}").hostname or "", urlsplit(origin or f"//{host}").netloc
+        except ValueError:
+            return "this is no address"
+        if self.own and not is_own(name):
             return f"this page is only for this machine, not for {host[:80]}"
-        if origin is not None and urlsplit(origin).netloc != host:
+        if origin_host != host:
             return "requests from pages of other sites are refused"
         return ""

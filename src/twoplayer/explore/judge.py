@@ -46,6 +46,7 @@ BLOCK = 64
 
 BINS = 24
 CHANNELS, RESPONDING = 6, 5
+MOST_LAYERS = 8
 COLORS = {"real": "#6366f1", "fake": "#0d9488"}
 
 
@@ -69,28 +70,53 @@ class Marks:
 
 
 def tab(page: Page, chosen: gr.Dropdown, blocks: gr.Blocks) -> None:
-    """Histogram and pictures with their marks; a picture of one's own; features."""
+    """How it judges; what it says of one picture; what its features respond to."""
+    gr.Markdown(page.words("judge-hint"), elem_classes="hint")
+    galleries, shown = _judged(page, chosen)
+    given = _asked(page, chosen)
+    _features(page, chosen)
+
+    for place, each in enumerate(galleries):
+
+        @in_words
+        def picked(shown: Any, event: gr.SelectData, place: int = place) -> Any:
+            pictures = (shown or ((), ()))[place]
+            return to_picture(pictures[whole(event.index, 0, len(pictures) - 1, "picture")].permute(1, 2, 0).numpy())
+
+        each.select(picked, shown, given, **QUIETLY)
+
+
+def _judged(page: Page, chosen: gr.Dropdown) -> tuple[tuple[gr.Gallery, gr.Gallery], gr.State]:
+    """Histogram and pictures with D's values; the galleries, and what is in them."""
     words = page.words
-    gr.Markdown(words("judge-hint"), elem_classes="hint")
     show = gr.Button(words("judge-show"), variant="primary", elem_id="judge-show")
     said = gr.Markdown(elem_id="judge-said")
     with gr.Row():
         with gr.Column(min_width=320):
             gr.Markdown(words("hist"))
-            histogram = gr.LinePlot(
-                x="value",
-                y="share",
-                color="pictures",
-                color_map=COLORS,
-                height=340,
-                elem_id="histogram",
-                show_label=False,
-            )
+            axes: dict[str, Any] = {"x": "value", "y": "share", "color": "pictures", "color_map": COLORS}
+            histogram = gr.LinePlot(**axes, height=340, elem_id="histogram", show_label=False)
         with gr.Column(min_width=320):
             gr.Markdown(words("judged-reals"))
             on_reals = gallery("judged-reals")
             gr.Markdown(words("judged-fakes"))
             on_fakes = gallery("judged-fakes")
+    shown = gr.State()
+
+    @in_words
+    def looked(name: Any, request: gr.Request) -> tuple[Any, ...]:
+        marks, tell = marks_of(page.entry(name)), teller(request)
+        reals, fakes = surest(marks.reals, marks.on_reals), surest(marks.fakes, marks.on_fakes)
+        pictures = tuple(torch.stack([picture for picture, _ in each]) for each in (reals, fakes))
+        return summary(marks, tell), shares_of(marks), captioned(reals), captioned(fakes), pictures
+
+    show.click(looked, chosen, [said, histogram, on_reals, on_fakes, shown], **COMPUTED)
+    return (on_reals, on_fakes), shown
+
+
+def _asked(page: Page, chosen: gr.Dropdown) -> gr.Image:
+    """One picture; the place for it."""
+    words = page.words
     with gr.Row():
         given = gr.Image(
             type="filepath", sources=["upload", "clipboard"], label=words("picture"), elem_id="judge-given", height=240
@@ -99,20 +125,6 @@ def tab(page: Page, chosen: gr.Dropdown, blocks: gr.Blocks) -> None:
             label = gr.Dropdown([], label=words("label"), visible=False, elem_id="judge-label")
             ask = gr.Button(words("ask"), elem_id="ask")
             answer = gr.Markdown(elem_id="answer")
-    with gr.Row():
-        layer = gr.Slider(1, 8, 1, step=1, label=words("layer"), info=words("layer-info"), elem_id="layer")
-        features = gr.Button(words("features"), elem_id="features")
-    responses = shown_picture("responses")
-
-    @in_words
-    def looked(name: Any, request: gr.Request) -> tuple[Any, ...]:
-        marks, tell = marks_of(page.entry(name)), teller(request)
-        return (
-            summary(marks, tell),
-            shares_of(marks),
-            surest(marks.reals[:SHOWN], marks.on_reals),
-            surest(marks.fakes[:SHOWN], marks.on_fakes),
-        )
 
     @in_words
     def asked(name: Any, path: Any, label: Any, request: gr.Request) -> str:
@@ -121,27 +133,36 @@ def tab(page: Page, chosen: gr.Dropdown, blocks: gr.Blocks) -> None:
         ids = class_choice(entry, label)
         among = torch.cat([picture[None], marks.reals[: BLOCK - 1]])
         value = float(values_of(entry.run, among, ids * len(among))[0])
-        shares = [f"{100 * float((value > on).double().mean()):.0f}" for on in (marks.on_reals, marks.on_fakes)]
-        return tell(
-            "answer-p" if marks.is_probability else "answer-l", value=f"{value:.3f}", reals=shares[0], fakes=shares[1]
-        )
-
-    @in_words
-    def responded(name: Any, layer: Any) -> Any:
-        entry = page.entry(name)
-        run, (reals, labels) = entry.run, entry.reals
-        told = told_to(run, labels[: len(reals)].tolist() if labels is not None else [], len(reals))
-        number = whole(layer, 1, 64, "layer") - 1
-        found = strongest_responses(run.discriminator, reals, number, CHANNELS, RESPONDING, told)
-        return tile(found.tiles(), 2 * len(found.channels), [t for c in found.channels for t in (f"#{c}", "")])
+        reals, fakes = (f"{100 * float((value > on).double().mean()):.0f}" for on in (marks.on_reals, marks.on_fakes))
+        key = "answer-p" if marks.is_probability else "answer-l"
+        return tell(key, value=f"{value:.3f}", reals=reals, fakes=fakes)
 
     @in_words
     def classes(name: Any, request: gr.Request) -> Any:
         return classes_offered(page, name, request)
 
     chosen.change(classes, chosen, label, **QUIETLY)
-    show.click(looked, chosen, [said, histogram, on_reals, on_fakes], **COMPUTED)
     ask.click(asked, [chosen, given, label], answer, **COMPUTED)
+    return given
+
+
+def _features(page: Page, chosen: gr.Dropdown) -> None:
+    """Images that channels respond to, and to what in them."""
+    words = page.words
+    with gr.Row():
+        layer = gr.Slider(1, MOST_LAYERS, 1, step=1, label=words("layer"), info=words("layer-info"), elem_id="layer")
+        features = gr.Button(words("features"), elem_id="features")
+    responses = shown_picture("responses")
+
+    @in_words
+    def responded(name: Any, layer: Any) -> Any:
+        entry = page.entry(name)
+        run, (reals, labels) = entry.run, entry.reals
+        told = told_to(run, [] if labels is None else labels.tolist(), len(reals))
+        number = whole(layer, 1, MOST_LAYERS, "layer") - 1
+        found = strongest_responses(run.discriminator, reals, number, CHANNELS, min(RESPONDING, len(reals)), told)
+        return tile(found.tiles(), 2 * len(found.channels), [t for c in found.channels for t in (f"#{c}", "")])
+
     features.click(responded, [chosen, layer], responses, **COMPUTED)
 
 
@@ -152,10 +173,15 @@ def gallery(name: str) -> gr.Gallery:
     )
 
 
-def surest(pictures: Tensor, values: Tensor) -> list[tuple[Any, str]]:
-    """Pictures uint8 [N, C, H, W] and their values, the highest first."""
-    order = values[: len(pictures)].argsort(descending=True).tolist()
-    return [(to_picture(pictures[place].permute(1, 2, 0).numpy()), f"{values[place]:.2f}") for place in order]
+def surest(pictures: Tensor, values: Tensor) -> list[tuple[Tensor, float]]:
+    """Some pictures uint8 [N, C, H, W] and their values, the highest first."""
+    order = values[:SHOWN].argsort(descending=True).tolist()
+    return [(pictures[place], float(values[place])) for place in order]
+
+
+def captioned(judged: list[tuple[Tensor, float]]) -> list[tuple[Any, str]]:
+    """The same for a gallery."""
+    return [(to_picture(picture.permute(1, 2, 0).numpy()), f"{value:.2f}") for picture, value in judged]
 
 
 def marks_of(entry: Entry) -> Marks:

@@ -90,8 +90,11 @@ def compare(runs: Sequence[str | Path | Run]) -> Comparison:
     Figures come from each run's evaluation.json; a run that has none, or an older one, is evaluated first.
 
     Raises:
-        UserError: a path is no run, or there are fewer than two.
+        UserError: a path is no run, a run is not at its newest checkpoint, or there are fewer than two.
     """
+    for run in runs:
+        if isinstance(run, Run) and run.checkpoint != "newest":
+            raise UserError(f"compare shows the newest checkpoint of a run, not {run.checkpoint!r} of {run.path}")
     paths = [run.path if isinstance(run, Run) else run for run in runs]
     if len(paths) < 2:
         raise UserError("compare needs at least two runs")

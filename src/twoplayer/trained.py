@@ -33,7 +33,7 @@ from twoplayer.runs.glance import Glance, glance
 from twoplayer.runs.log import Row, read_rows
 from twoplayer.runs.report import write_report
 from twoplayer.runs.sampling import Drawn, in_turn, sample_best
-from twoplayer.runs.snapshot import SnapshotInfo, read_classifier, read_snapshot
+from twoplayer.runs.snapshot import SnapshotInfo, read_classifier, read_info, read_snapshot
 from twoplayer.session import restore
 from twoplayer.training.checkpoint import DamagedCheckpoint, read_checkpoint, read_newest
 from twoplayer.training.state import TrainingState, new_state
@@ -84,7 +84,7 @@ class Run(Sampler):
     @cached_property
     def info(self) -> SnapshotInfo:
         """What the generator is and was trained on."""
-        return read_snapshot(self.folder.generator)[1]
+        return read_info(self.folder.generator)
 
     @cached_property
     def generator(self) -> nn.Module:

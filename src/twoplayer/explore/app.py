@@ -68,6 +68,8 @@ def serve(root: Path, host: str, port: int, user: str | None, password: str | No
     own = is_own(host)
     if not own and not (user and password):
         raise UserError(f"--host {host} is open to other machines: it needs --user NAME and $TWOPLAYER_PASSWORD")
+    if ":" in host:
+        raise UserError(f"--host {host}: an IPv4 address or a name")
     if user and not password:
         raise UserError(f"--user {user} needs a password in $TWOPLAYER_PASSWORD")
     _require_free(host, port)
@@ -75,7 +77,8 @@ def serve(root: Path, host: str, port: int, user: str | None, password: str | No
         os.nice(NICENESS)
     blocks, languages = build(root)
     style = files("twoplayer.explore").joinpath("style.css").read_text(encoding="utf-8")
-    say(f"http://{host}:{port} shows the runs in {root}; Ctrl-C ends it")
+    reached = socket.gethostname() if host == "0.0.0.0" else host
+    say(f"http://{reached}:{port} shows the runs in {root}; Ctrl-C ends it")
     blocks.queue(max_size=MOST_WAITING, default_concurrency_limit=MOST_AT_ONCE * 4, api_open=False).launch(
         server_name=host,
         server_port=port,
@@ -91,14 +94,19 @@ def serve(root: Path, host: str, port: int, user: str | None, password: str | No
         ssr_mode=False,
         enable_monitoring=False,
         pwa=False,
-        app_kwargs={"middleware": [Middleware(Guard, own=own)], "docs_url": None, "redoc_url": None},
+        app_kwargs={
+            "middleware": [Middleware(Guard, own=own)],
+            "docs_url": None,
+            "redoc_url": None,
+            "openapi_url": None,
+        },
     )
 
 
 def _require_free(host: str, port: int) -> None:
     """Raise UserError when nobody could listen there."""
     try:
-        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
+        with socket.create_server((host, port)):
             pass
     except OSError as error:
         why = error.strerror or error

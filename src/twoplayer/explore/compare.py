@@ -10,9 +10,9 @@ import pandas as pd
 from twoplayer.comparison import cell_text
 from twoplayer.core.errors import UserError
 from twoplayer.evaluation.compare import Line, compared
-from twoplayer.explore.library import Entry
-from twoplayer.explore.page import COMPUTED, MOST_SEED, QUIETLY, Page, in_words, shown_picture, teller, whole
-from twoplayer.runs.cards import number, single_figures
+from twoplayer.explore.entry import Entry
+from twoplayer.explore.page import COMPUTED, MOST_SEED, QUIETLY, Page, alone, in_words, shown_picture, teller, whole
+from twoplayer.runs.cards import number
 
 MOST_RUNS = 4
 MOST_EACH = 36
@@ -44,6 +44,7 @@ def tab(page: Page, chosen: gr.Dropdown, blocks: gr.Blocks) -> None:
         return gr.update(choices=names, value=kept or names[:2])
 
     @in_words
+    @alone(page)
     def drawn(names: Any, seed: Any, count: Any, request: gr.Request) -> tuple[Any, ...]:
         tell = teller(request)
         if not isinstance(names, list) or not 2 <= len(names) <= MOST_RUNS:
@@ -75,11 +76,16 @@ def same_latents(entries: list[Entry]) -> bool:
 
 def figures_table(entries: list[Entry]) -> pd.DataFrame | None:
     """Every figure that `evaluate` took of any of them; None where it took none."""
-    lines = compared([[single_figures(entry.figures)] if entry.figures else [] for entry in entries])
+    lines = compared([[figures] if (figures := figures_now(entry)) else [] for entry in entries])
     if not lines:
         return None
     names = [entry.name for entry in entries]
     return pd.DataFrame([row_of(line) for line in lines], columns=["figure", *names, "floor", "better", "not ranked"])
+
+
+def figures_now(entry: Entry) -> dict[str, dict[str, Any]]:
+    """Those of the newest generator; what was taken of an older one is not what its pictures show."""
+    return {name: each for name, each in entry.figures.items() if each.get("step") == entry.run.info.step}
 
 
 def row_of(line: Line) -> list[str]:

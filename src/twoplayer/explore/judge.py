@@ -18,15 +18,17 @@ from twoplayer.core.modes import mode
 from twoplayer.core.protocols import Probabilistic
 from twoplayer.core.verdict import Verdict
 from twoplayer.evaluation.guided import strongest_responses
+from twoplayer.explore.entry import Entry
 from twoplayer.explore.latent import uploaded
-from twoplayer.explore.library import Entry
 from twoplayer.explore.page import (
     COMPUTED,
     QUIETLY,
     Page,
+    alone,
     class_choice,
     classes_offered,
     in_words,
+    picture_place,
     shown_picture,
     teller,
     whole,
@@ -104,6 +106,7 @@ def _judged(page: Page, chosen: gr.Dropdown) -> tuple[tuple[gr.Gallery, gr.Galle
     shown = gr.State()
 
     @in_words
+    @alone(page)
     def looked(name: Any, request: gr.Request) -> tuple[Any, ...]:
         marks, tell = marks_of(page.entry(name)), teller(request)
         reals, fakes = surest(marks.reals, marks.on_reals), surest(marks.fakes, marks.on_fakes)
@@ -118,15 +121,14 @@ def _asked(page: Page, chosen: gr.Dropdown) -> gr.Image:
     """One picture; the place for it."""
     words = page.words
     with gr.Row():
-        given = gr.Image(
-            type="filepath", sources=["upload", "clipboard"], label=words("picture"), elem_id="judge-given", height=240
-        )
+        given = picture_place(words("picture"), "judge-given", 240)
         with gr.Column():
             label = gr.Dropdown([], label=words("label"), visible=False, elem_id="judge-label")
             ask = gr.Button(words("ask"), elem_id="ask")
             answer = gr.Markdown(elem_id="answer")
 
     @in_words
+    @alone(page)
     def asked(name: Any, path: Any, label: Any, request: gr.Request) -> str:
         entry, tell = page.entry(name), teller(request)
         picture, marks = uploaded(entry, path, tell), marks_of(entry)
@@ -155,6 +157,7 @@ def _features(page: Page, chosen: gr.Dropdown) -> None:
     responses = shown_picture("responses")
 
     @in_words
+    @alone(page)
     def responded(name: Any, layer: Any) -> Any:
         entry = page.entry(name)
         run, (reals, labels) = entry.run, entry.reals

@@ -14,18 +14,20 @@ from twoplayer.core.errors import UserError
 from twoplayer.core.protocols import Bounded
 from twoplayer.core.rng import Stream
 from twoplayer.data.form import Form
-from twoplayer.data.pictures import decode
+from twoplayer.data.pictures import decode, header
 from twoplayer.evaluation.directions import along, believed_direction, principal_directions, random_direction
 from twoplayer.evaluation.latents import interpolate, variations
-from twoplayer.explore.library import Entry
+from twoplayer.explore.entry import Entry
 from twoplayer.explore.page import (
     COMPUTED,
     MOST_SEED,
     QUIETLY,
     Page,
+    alone,
     bounded,
     classes_offered,
     in_words,
+    picture_place,
     shown_picture,
     teller,
     whole,
@@ -46,6 +48,8 @@ DIRECTIONS = ("random", "believed", *(f"strongest {number}" for number in range(
 WALKERS = 5
 MOST_REACH = 10.0
 RESTARTS, SEARCH_STEPS = 8, 200
+MOST_PIXELS = 16_000_000
+"""Of an uploaded picture."""
 
 
 def tab(page: Page, chosen: gr.Dropdown, blocks: gr.Blocks) -> None:
@@ -81,17 +85,21 @@ def _between(page: Page, chosen: gr.Dropdown, label: gr.Dropdown) -> None:
         return interpolate(a, b, BETWEEN, not isinstance(run.info.latents, Bounded))
 
     @in_words
+    @alone(page)
     def drawn(name: Any, first: Any, second: Any, place: Any, label: Any) -> Any:
         at = whole(place, 0, BETWEEN - 1, "place")
         return tile(page.entry(name).run.draw(ways(name, first, second, label)[at : at + 1], label or None))
 
     @in_words
+    @alone(page)
     def row(name: Any, first: Any, second: Any, label: Any) -> Any:
         some = ways(name, first, second, label)[:: (BETWEEN - 1) // (STRIP - 1)][:STRIP]
         return tile(page.entry(name).run.draw(some, label or None), STRIP)
 
     ends = [chosen, first, second]
-    place.input(drawn, [*ends, place, label], one, **QUIETLY)
+    place.input(
+        drawn, [*ends, place, label], one, **COMPUTED | {"show_progress": "hidden", "trigger_mode": "always_last"}
+    )
     show.click(drawn, [*ends, place, label], one, **COMPUTED).then(row, [*ends, label], strip, **COMPUTED)
 
 
@@ -119,6 +127,7 @@ def _sums(page: Page, chosen: gr.Dropdown, label: gr.Dropdown) -> None:
             result = shown_picture("sum")
 
     @in_words
+    @alone(page)
     def dealt(name: Any, seed: Any, label: Any) -> Any:
         run = page.entry(name).run
         images = run.draw(run.latents_of(range(EXEMPLARS), whole(seed, 0, MOST_SEED, "seed")), label or None)
@@ -134,6 +143,7 @@ def _sums(page: Page, chosen: gr.Dropdown, label: gr.Dropdown) -> None:
         return picked, " · ".join(f"**{name}**: {numbers}" for name, numbers in chosen.items())
 
     @in_words
+    @alone(page)
     def added(name: Any, seed: Any, picked: Any, label: Any, request: gr.Request) -> Any:
         run, (a, b, c) = page.entry(name).run, ((picked or {}).get(name, []) for name in CONCEPTS)
         if not (a and b and c):
@@ -159,6 +169,7 @@ def _directions(page: Page, chosen: gr.Dropdown, label: gr.Dropdown) -> None:
     walked = shown_picture("walked")
 
     @in_words
+    @alone(page)
     def drawn(name: Any, kind: Any, reach: Any, seed: Any, label: Any) -> Any:
         run, seed = page.entry(name).run, whole(seed, 0, MOST_SEED, "seed")
         direction = direction_of(run, str(kind), seed, label or None)
@@ -193,15 +204,14 @@ def _recover(page: Page, chosen: gr.Dropdown, label: gr.Dropdown) -> None:
     words = page.words
     gr.Markdown(words("recover-hint"), elem_classes="hint")
     with gr.Row():
-        given = gr.Image(
-            type="filepath", sources=["upload", "clipboard"], label=words("picture"), elem_id="given", height=260
-        )
+        given = picture_place(words("picture"), "given", 260)
         with gr.Column():
             search = gr.Button(words("search"), variant="primary", elem_id="search")
             said = gr.Markdown(elem_id="found-said")
         found = shown_picture("found")
 
     @in_words
+    @alone(page)
     def recovered(
         name: Any,
         path: Any,
@@ -220,7 +230,10 @@ def _recover(page: Page, chosen: gr.Dropdown, label: gr.Dropdown) -> None:
 
 def uploaded(entry: Entry, path: Any, tell: Callable[..., str]) -> Tensor:
     """An uploaded picture in the run's form, uint8 [C, H, W]. Raises UserError."""
-    if not isinstance(path, str) or not path:
+    if not isinstance(path, str) or not path or not Path(path).is_file():
         raise UserError(tell("no-picture"))
-    channels, side, _ = entry.run.info.image_shape
-    return torch.from_numpy(decode(Path(path).read_bytes(), "picture", Form(side, channels, "center")).copy())
+    encoded, (channels, side, _) = Path(path).read_bytes(), entry.run.info.image_shape
+    width, height = header(encoded, "picture").size
+    if width * height > MOST_PIXELS:
+        raise UserError(tell("too-large", width=width, height=height))
+    return torch.from_numpy(decode(encoded, "picture", Form(side, channels, "center")).copy())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any
@@ -11,7 +12,8 @@ from typing import Any
 import gradio as gr
 
 from twoplayer.core.errors import UserError
-from twoplayer.explore.library import Entry, Library
+from twoplayer.explore.entry import Entry
+from twoplayer.explore.library import Library
 from twoplayer.explore.words import language_of, say
 
 MOST_PICTURES = 100
@@ -61,7 +63,7 @@ def class_names(entry: Entry) -> tuple[str, ...]:
     if not (entry.folder.generator / "config.json").is_file():
         return ()
     info = entry.run.info
-    return info.class_names if "labels" in info.generator.takes else ()
+    return info.class_names if info.generator.takes == ("labels",) else ()
 
 
 def classes_offered(page: Page, name: Any, request: gr.Request, *, any_class: bool = False) -> Any:
@@ -88,8 +90,36 @@ def in_words(handler: Callable[..., Any]) -> Callable[..., Any]:
             raise gr.Error(str(error), print_exception=False) from error
         except FileNotFoundError as error:
             raise gr.Error("this run is not there any more", print_exception=False) from error
+        except OSError as error:
+            raise gr.Error(error.strerror or "a file of this run cannot be read", print_exception=False) from error
 
     return safe
+
+
+def alone(page: Page) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """For handlers whose first input is a run, or several: nobody else uses their networks meanwhile."""
+
+    def held(handler: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(handler)
+        def safe(named: Any, *told: Any) -> Any:
+            names = named if isinstance(named, list) else [named]
+            with ExitStack() as stack:
+                for name in sorted({name for name in names if isinstance(name, str)}):
+                    entry = page.entry(name)
+                    stack.enter_context(entry.networks)
+                    page.library.loads(entry)
+                return handler(named, *told)
+
+        return safe
+
+    return held
+
+
+def picture_place(label: Any, name: str, height: int) -> gr.Image:
+    """A place for a visitor's own picture, handed over as the file that it is: `data.pictures` decodes it."""
+    place = gr.Image(type="filepath", sources=["upload", "clipboard"], label=label, elem_id=name, height=height)
+    place.preprocess = lambda payload: None if payload is None else payload.path  # type: ignore[method-assign]
+    return place
 
 
 def teller(request: gr.Request) -> Callable[..., str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ import pandas as pd
 from PIL import Image
 
 from twoplayer.core.errors import UserError
-from twoplayer.explore.library import Entry
+from twoplayer.explore.entry import Entry
 from twoplayer.explore.page import QUIETLY, Page, teller
-from twoplayer.runs.cards import number, single_figures
+from twoplayer.runs.cards import number
 
 SECONDS_BETWEEN_LOOKS = 3.0
 THUMBNAIL_PIXELS = 72
@@ -44,15 +45,15 @@ def tab(page: Page, chosen: gr.Dropdown, blocks: gr.Blocks) -> None:
     def look(now: str | None, before: Any, request: gr.Request) -> tuple[Any, ...]:
         entries = page.library.entries()
         names = [entry.name for entry in entries]
-        lines = [row_of(entry) for entry in entries]
+        lines = [entry.kept("row", entry.stamp, partial(row_of, entry)) for entry in entries]
         if lines == before:
             return (gr.skip(),) * 4
-        kept = now if now in names else next(iter(names), None)
         frame = pd.DataFrame(lines, columns=["", *teller(request)("columns").split("|")])
+        chosen: dict[str, Any] = {} if now in names else {"value": next(iter(names), None)}
         return (
             gr.update(value=frame, visible=bool(lines)),
             gr.update(visible=not lines),
-            gr.update(choices=names, value=kept),
+            gr.update(choices=names, **chosen),
             lines,
         )
 
@@ -66,15 +67,13 @@ def tab(page: Page, chosen: gr.Dropdown, blocks: gr.Blocks) -> None:
 
 
 def row_of(entry: Entry) -> tuple[str, ...]:
-    """A run in the table; one that cannot be read says why."""
-    name = entry.name
+    """A run in the table; one that cannot be read says so, and there is no end of ways in which a file is damaged."""
     try:
-        rows = entry.rows
+        rows, best = entry.rows, entry.best
         last: dict[str, Any] = dict(rows[-1]) if rows else {}
-        best = entry.best
         return (
             thumbnail(entry.grid),
-            name,
+            entry.name,
             entry.recipe.name,
             f"{100 * entry.progress:.0f} %" + (" ▶" if entry.is_training else ""),
             number(last.get("loss/generator")),
@@ -83,13 +82,14 @@ def row_of(entry: Entry) -> tuple[str, ...]:
             figure_of(entry),
             entry.diagnosis.words,
         )
-    except UserError as error:
-        return ("", name, "", "", "", "", "", "", str(error))
+    except Exception as error:
+        said = str(error) if isinstance(error, UserError) else "its files are damaged"
+        return ("", entry.name, "", "", "", "", "", "", said)
 
 
 def figure_of(entry: Entry) -> str:
     """The Frechet distance that `evaluate` took, with its spread and floor."""
-    for name, each in single_figures(entry.figures).items():
+    for name, each in entry.figures.items():
         if name.startswith(FIGURE):
             return f"FID {number(each['value'])} ± {number(each['spread'])}, floor {number(each['floor'])}"
     return "-"

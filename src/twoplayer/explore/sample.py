@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import zipfile
 from pathlib import Path
@@ -12,11 +13,13 @@ from torch import Tensor
 
 from twoplayer.explore.page import (
     COMPUTED,
+    MOST_AT_ONCE,
     MOST_BEST_OF,
     MOST_PICTURES,
     MOST_SEED,
     QUIETLY,
     Page,
+    alone,
     bounded,
     class_names,
     classes_offered,
@@ -27,11 +30,13 @@ from twoplayer.explore.page import (
 from twoplayer.runs.grid import tile, to_picture
 
 LEAST_TRUNCATION = 0.05
+ZIPS_KEPT = 2 * MOST_AT_ONCE
 
 
 def tab(page: Page, chosen: gr.Dropdown, blocks: gr.Blocks) -> None:
     """Seed, number, class, best of K, truncation; downloads."""
     words = page.words
+    zips = tempfile.TemporaryDirectory(prefix="twoplayer-")  # gone with the page
 
     def explained(key: str) -> dict[str, Any]:
         return {"label": words(key), "info": words(f"{key}-info")}
@@ -58,6 +63,7 @@ def tab(page: Page, chosen: gr.Dropdown, blocks: gr.Blocks) -> None:
         return classes_offered(page, name, request, any_class=True), None, gr.update(visible=False)
 
     @in_words
+    @alone(page)
     def drawn(name: Any, seed: Any, count: Any, label: Any, best_of: Any, truncation: Any) -> tuple[Any, Any]:
         entry = page.entry(name)
         images = entry.run.sample(
@@ -70,7 +76,9 @@ def tab(page: Page, chosen: gr.Dropdown, blocks: gr.Blocks) -> None:
         names = class_names(entry)
         in_columns = bool(names) and not label and len(images) >= len(names)
         grid = tile(images, len(names), names) if in_columns else tile(images)
-        return grid, gr.update(value=zipped(images, entry.folder.path.name, int(seed)), visible=True)
+        return grid, gr.update(
+            value=zipped(images, Path(zips.name), f"{entry.folder.path.name}-seed-{int(seed)}.zip"), visible=True
+        )
 
     def next_seed(seed: float | None) -> float:
         return ((seed or 0) + 1) % MOST_SEED
@@ -81,11 +89,13 @@ def tab(page: Page, chosen: gr.Dropdown, blocks: gr.Blocks) -> None:
     another.click(next_seed, seed, seed, **QUIETLY).then(drawn, inputs, outputs, **COMPUTED)
 
 
-def zipped(images: Tensor, name: str, seed: int) -> str:
-    """A zip of pictures uint8 [N, C, H, W] at their own size; where it lies."""
-    path = Path(tempfile.mkdtemp(prefix="twoplayer-")) / f"{name}-seed-{seed}.zip"
-    with zipfile.ZipFile(path, "w") as archive:
+def zipped(images: Tensor, folder: Path, name: str) -> str:
+    """A zip of pictures uint8 [N, C, H, W] at their own size, in a folder where only the newest are kept."""
+    place = Path(tempfile.mkdtemp(dir=folder)) / name
+    with zipfile.ZipFile(place, "w") as archive:
         for number, image in enumerate(images.permute(0, 2, 3, 1).numpy()):
             with archive.open(f"{number:06d}.png", "w") as file:
                 to_picture(image).save(file, "PNG")
-    return str(path)
+    for older in sorted(folder.iterdir(), key=lambda each: each.stat().st_mtime_ns)[:-ZIPS_KEPT]:
+        shutil.rmtree(older, ignore_errors=True)
+    return str(place)

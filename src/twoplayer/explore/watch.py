@@ -9,8 +9,9 @@ import gradio as gr
 import pandas as pd
 from PIL import Image
 
-from twoplayer.explore.library import Entry
-from twoplayer.explore.page import QUIETLY, Page, in_words, shown_picture, teller
+from twoplayer.core.errors import UserError
+from twoplayer.explore.entry import Entry
+from twoplayer.explore.page import QUIETLY, Page, shown_picture, teller
 from twoplayer.runs.log import Row
 from twoplayer.training.progress import clock
 
@@ -53,29 +54,15 @@ def tab(page: Page, chosen: gr.Dropdown, blocks: gr.Blocks) -> None:
     seen = gr.State()
     outputs = [said, grid, step, losses, scores, no_scores, seen]
 
-    @in_words
     def look(name: str | None, place: float, follows: bool, before: Any, request: gr.Request) -> tuple[Any, ...]:
         if not name:
             return (gr.skip(),) * len(outputs)
-        entry, tell = page.entry(name), teller(request)
-        rows, steps = entry.rows, entry.folder.sample_steps()
-        newest = max(len(steps) - 1, 0)
-        shown = newest if follows else nearest(steps, place)
-        state = (name, len(rows), steps[shown] if steps else None, newest, entry.is_training)
-        if before is not None and state == before:
-            return (gr.skip(),) * len(outputs)
-        new_log = before is None or state[:2] != before[:2]
-        new_grid = before is None or (name, state[2]) != (before[0], before[2])
-        scored = any(row.get("score/generator") is not None for row in rows[-1:])
-        return (
-            state_of(entry, tell),
-            opened(entry, state[2]) if new_grid else gr.skip(),
-            time_slider(steps, shown),
-            curve(rows, LOSSES, "loss") if new_log else gr.skip(),
-            gr.update(value=with_ideal(curve(rows, SCORES, "score")), visible=scored) if new_log else gr.skip(),
-            gr.update(visible=bool(rows) and not scored),
-            state,
-        )
+        try:
+            return shown(page.entry(name), place, follows, before, teller(request))
+        except Exception as error:  # there is no end of ways in which a file is damaged; it is said once
+            why = str(error) if isinstance(error, UserError) else type(error).__name__
+            said = (teller(request)("damaged", name=name, why=why), *[gr.skip()] * (len(outputs) - 2), ("damaged", why))
+            return (gr.skip(),) * len(outputs) if before == said[-1] else said
 
     def stop_following() -> bool:
         return False
@@ -84,6 +71,28 @@ def tab(page: Page, chosen: gr.Dropdown, blocks: gr.Blocks) -> None:
     gr.Timer(SECONDS_BETWEEN_LOOKS).tick(look, inputs, outputs, **QUIETLY)
     gr.on([chosen.change, follow.input], look, inputs, outputs, **QUIETLY)
     step.input(stop_following, None, follow, **QUIETLY).then(look, inputs, outputs, **QUIETLY)
+
+
+def shown(entry: Entry, place: float, follows: bool, before: Any, tell: Callable[..., str]) -> tuple[Any, ...]:
+    """What the tab shows of a run now; only what is new since `before`, the last of it."""
+    rows, steps = entry.rows, entry.folder.sample_steps()
+    newest = max(len(steps) - 1, 0)
+    at = newest if follows else nearest(steps, place)
+    state = (entry.name, len(rows), steps[at] if steps else None, newest, entry.is_training)
+    before = before if before and before[0] == entry.name else (entry.name, *[None] * 4)
+    if state == before:
+        return (gr.skip(),) * 7
+    new_log, new_grid = state[1] != before[1], state[2] != before[2]
+    scored = any(row.get("score/generator") is not None for row in rows[-1:])
+    return (
+        state_of(entry, tell),
+        opened(entry, state[2]) if new_grid else gr.skip(),
+        time_slider(steps, at),
+        curve(rows, LOSSES, "loss") if new_log else gr.skip(),
+        gr.update(value=with_ideal(curve(rows, SCORES, "score")), visible=scored) if new_log else gr.skip(),
+        gr.update(visible=bool(rows) and not scored),
+        state,
+    )
 
 
 def plot(kind: str, **how: Any) -> gr.LinePlot:
@@ -118,8 +127,11 @@ def opened(entry: Entry, step: int | None) -> Image.Image | None:
     """The grid of a step."""
     if step is None:
         return None
-    with Image.open(entry.folder.sample_grid(step)) as picture:
-        return picture.copy()
+    try:
+        with Image.open(entry.folder.sample_grid(step)) as picture:
+            return picture.copy()
+    except OSError:  # removed or damaged meanwhile
+        return None
 
 
 def state_of(entry: Entry, tell: Callable[..., str]) -> str:
@@ -128,7 +140,10 @@ def state_of(entry: Entry, tell: Callable[..., str]) -> str:
     if not rows:
         return tell("nothing-yet", name=entry.name)
     last, left = rows[-1], entry.seconds_left
-    words = [f"**{entry.name}**", tell("at-step", step=f"{last['step']:,}", steps=f"{entry.steps or 0:,}")]
+    step, steps = f"{last['step']:,}", entry.steps
+    words = [f"**{entry.name}**"]
+    words += [tell("at-level", level=entry.level[0] + 1, levels=entry.level[1])] if entry.level else []
+    words += [tell("at-step", step=step, steps=f"{steps:,}") if steps else tell("at-step-only", step=step)]
     if entry.is_training:
         words.append(tell("speed", speed=f"{last['images_per_second']:,.0f}"))
         words += [] if left is None else [tell("left", time=clock(left))]

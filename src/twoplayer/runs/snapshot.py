@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -97,19 +99,35 @@ def _write(folder: Path, weights: str, network: nn.Module, info: NetworkInfo, ca
     write_text(folder / "README.md", card)
 
 
+def read_info(folder: Path) -> SnapshotInfo:
+    """What the generator in a folder is; its weights are not read. Raises UserError as `read_snapshot` does."""
+    with _explained(folder):
+        return _info(folder, SnapshotInfo)
+
+
 def _read(folder: Path, weights: str, kind: type[Info]) -> tuple[nn.Module, Info]:
-    try:
-        raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        found = raw.get("format") if isinstance(raw, dict) else None
-        if isinstance(found, int) and found > FORMAT:
-            raise UserError(f"{folder} has format {found}; upgrade twoplayer to read it")
-        info = kind.model_validate(raw)
+    with _explained(folder):
+        info = _info(folder, kind)
         network = info.build()
         network.load_state_dict(load_file(folder / weights))
+        return network.eval(), info
+
+
+def _info(folder: Path, kind: type[Info]) -> Info:
+    raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    found = raw.get("format") if isinstance(raw, dict) else None
+    if isinstance(found, int) and found > FORMAT:
+        raise UserError(f"{folder} has format {found}; upgrade twoplayer to read it")
+    return kind.model_validate(raw)
+
+
+@contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    try:
+        yield
     except FileNotFoundError as error:
         raise UserError(f"{folder} has no {folder.name} yet; train for at least one checkpoint") from error
     except UserError:
         raise
     except (ValueError, SafetensorError, RuntimeError) as error:
         raise UserError(f"{folder} is damaged: {str(error).splitlines()[0]}") from error
-    return network.eval(), info

@@ -101,7 +101,9 @@ class Served:
             for line in stream:
                 told = json.loads(line[6:]) if line.startswith(b"data: ") else {}
                 if told.get("msg") == "process_completed":
-                    return "" if told["success"] else str(told["output"]["error"])
+                    error = None if told["success"] else told["output"]["error"]
+                    assert told["success"] or error, "a defect, not a refusal"
+                    return error or ""
         raise AssertionError("no answer")
 
 

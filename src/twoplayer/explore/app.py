@@ -17,7 +17,7 @@ from twoplayer.core.errors import UserError
 from twoplayer.explore import compare, judge, latent, learn, runs, sample, watch
 from twoplayer.explore.guard import Guard, is_own
 from twoplayer.explore.library import Library
-from twoplayer.explore.page import MOST_AT_ONCE, Page
+from twoplayer.explore.page import Page
 from twoplayer.explore.words import translations
 
 TABS = {tab.__name__.rpartition(".")[2]: tab.tab for tab in (runs, watch, sample, latent, compare, judge, learn)}
@@ -26,6 +26,9 @@ NICENESS = 5
 """A training on the same machine goes first."""
 
 MOST_WAITING = 20
+MOST_LOOKING = 8
+"""Visitors whose pages are brought up to date at the same time: that reads files and computes nothing."""
+
 LARGEST_UPLOAD = "20mb"
 SECONDS_KEPT = 3600
 """Pictures that were shown lie on the disk this long."""
@@ -79,7 +82,7 @@ def serve(root: Path, host: str, port: int, user: str | None, password: str | No
     style = files("twoplayer.explore").joinpath("style.css").read_text(encoding="utf-8")
     reached = socket.gethostname() if host == "0.0.0.0" else host
     say(f"http://{reached}:{port} shows the runs in {root}; Ctrl-C ends it")
-    blocks.queue(max_size=MOST_WAITING, default_concurrency_limit=MOST_AT_ONCE * 4, api_open=False).launch(
+    blocks.queue(max_size=MOST_WAITING, default_concurrency_limit=MOST_LOOKING, api_open=False).launch(
         server_name=host,
         server_port=port,
         share=False,

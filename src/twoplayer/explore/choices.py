@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args, get_origin
 from twoplayer.core.catalogue import Component, components
 from twoplayer.core.errors import UserError, did_you_mean
 from twoplayer.core.protocols import Objective, OptimizerRule, Regularizer, Supervised
+from twoplayer.explore.checked import MOST_SEED, bounded
 from twoplayer.explore.shapes import SHAPES, Shape
 from twoplayer.recipes.load import Tree, check, read_yaml
 from twoplayer.recipes.schema import Recipe
@@ -21,7 +22,6 @@ SLOWEST = 1e-6
 
 STRONGEST = 1000.0
 MOST_DISCRIMINATOR_STEPS = 10
-MOST_SEED = 2**53
 
 
 @dataclass(frozen=True)
@@ -121,9 +121,9 @@ def recipe_of(choice: Choice) -> Recipe:
     optimizer = {"name": choice.optimizer} | said["optimizers"].get(choice.optimizer, {})
     rates = {"generator": choice.generator_rate, "discriminator": choice.discriminator_rate}
     for role, rate in rates.items():
-        _within(rate, SLOWEST, FASTEST, f"learning rate of the {role}")
-    _within(choice.discriminator_steps, 1, MOST_DISCRIMINATOR_STEPS, "D steps per G step")
-    _within(choice.seed, 0, MOST_SEED, "seed")
+        bounded(rate, SLOWEST, FASTEST, f"learning rate of the {role}")
+    bounded(choice.discriminator_steps, 1, MOST_DISCRIMINATOR_STEPS, "D steps per G step")
+    bounded(choice.seed, 0, MOST_SEED, "seed")
     recipe = check(
         said["game"]
         | said["data"].get(choice.data, {})
@@ -145,7 +145,7 @@ def _rule(name: str, strength: float | None) -> Tree:
     if key is None:
         return {"name": name}
     value = strength_of(name) if strength is None else strength
-    return {"name": name, key: float(_within(value, 0.0, STRONGEST, f"strength of {name}"))}
+    return {"name": name, key: float(bounded(value, 0.0, STRONGEST, f"strength of {name}"))}
 
 
 def _known(name: Any, known: dict[str, Any], what: str) -> Any:
@@ -153,12 +153,6 @@ def _known(name: Any, known: dict[str, Any], what: str) -> Any:
         told = str(name)[:40]
         raise UserError(f"unknown {what} {told!r}{did_you_mean(told, known)} (known: {', '.join(known)})")
     return known[name]
-
-
-def _within(value: Any, least: float, most: float, what: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:  # NaN is not within
-        raise UserError(f"{what}: a number from {least:g} to {most:g}, not {str(value)[:40]}")
-    return value
 
 
 def _alternatives(piece: type[Component]) -> dict[str, tuple[str, ...]]:

@@ -10,8 +10,9 @@ import pandas as pd
 from twoplayer.comparison import cell_text
 from twoplayer.core.errors import UserError
 from twoplayer.evaluation.compare import Line, compared
+from twoplayer.explore.checked import MOST_SEED, whole
 from twoplayer.explore.entry import Entry
-from twoplayer.explore.page import COMPUTED, MOST_SEED, QUIETLY, Page, alone, in_words, shown_picture, teller, whole
+from twoplayer.explore.page import COMPUTED, QUIETLY, Page, alone, in_words, shown_picture, teller
 from twoplayer.runs.cards import number
 
 MOST_RUNS = 4

@@ -18,6 +18,7 @@ from twoplayer.core.modes import mode
 from twoplayer.core.protocols import Probabilistic
 from twoplayer.core.verdict import Verdict
 from twoplayer.evaluation.guided import strongest_responses
+from twoplayer.explore.checked import whole
 from twoplayer.explore.entry import Entry
 from twoplayer.explore.latent import uploaded
 from twoplayer.explore.page import (
@@ -31,7 +32,6 @@ from twoplayer.explore.page import (
     picture_place,
     shown_picture,
     teller,
-    whole,
 )
 from twoplayer.runs.grid import tile, to_picture
 from twoplayer.runs.sampling import in_turn

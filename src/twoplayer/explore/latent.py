@@ -17,20 +17,18 @@ from twoplayer.data.form import Form
 from twoplayer.data.pictures import decode, header
 from twoplayer.evaluation.directions import along, believed_direction, principal_directions, random_direction
 from twoplayer.evaluation.latents import interpolate, variations
+from twoplayer.explore.checked import MOST_SEED, bounded, whole
 from twoplayer.explore.entry import Entry
 from twoplayer.explore.page import (
     COMPUTED,
-    MOST_SEED,
     QUIETLY,
     Page,
     alone,
-    bounded,
     classes_offered,
     in_words,
     picture_place,
     shown_picture,
     teller,
-    whole,
 )
 from twoplayer.runs.grid import tile, to_picture
 from twoplayer.trained import Run

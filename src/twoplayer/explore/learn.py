@@ -9,6 +9,7 @@ from typing import Any
 
 import gradio as gr
 
+from twoplayer.explore.checked import MOST_SEED, bounded, whole
 from twoplayer.explore.choices import (
     EXPERIMENTS,
     FASTEST,
@@ -21,7 +22,7 @@ from twoplayer.explore.choices import (
     regularizers,
     strength_of,
 )
-from twoplayer.explore.page import COMPUTED, MOST_SEED, QUIETLY, Page, bounded, in_words, teller, whole
+from twoplayer.explore.page import COMPUTED, MOST_AT_ONCE, QUIETLY, Page, in_words, teller
 from twoplayer.explore.plane import Plane
 from twoplayer.explore.shapes import SHAPES
 from twoplayer.explore.tables import MOST_STEPS, Table, Tables
@@ -34,7 +35,7 @@ SPEEDS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, float("inf"))
 NOTHING = ""
 """No regularizer."""
 
-PLAYED: dict[str, Any] = {"concurrency_limit": 2, "concurrency_id": "plane"} | QUIETLY
+PLAYED: dict[str, Any] = {"concurrency_limit": MOST_AT_ONCE, "concurrency_id": "plane"} | QUIETLY
 """Of the ticks: they wait for one another, and for nothing else on the page."""
 
 MOVES: dict[str, Callable[[Plane], object]] = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -18,9 +17,6 @@ from twoplayer.explore.words import language_of, say
 
 MOST_PICTURES = 100
 MOST_BEST_OF = 50
-MOST_SEED = 2**53
-"""A browser's numbers are whole up to here."""
-
 MOST_AT_ONCE = 2
 """Visitors for whom something is computed at the same time; the others wait."""
 
@@ -126,19 +122,3 @@ def teller(request: gr.Request) -> Callable[..., str]:
     """Says lines in the language of whoever asks: a key and its values."""
     language = language_of(request.headers.get("accept-language"))
     return lambda key, **values: say(language, key, **values)
-
-
-def whole(value: Any, least: int, most: int, what: str) -> int:
-    """A whole number that a visitor chose. Raises UserError for anything else, whatever the page lets through."""
-    number = bounded(value, least, most, what)
-    if number != int(number):
-        raise UserError(f"{what}: a whole number, not {value}")
-    return int(number)
-
-
-def bounded(value: Any, least: float, most: float, what: str) -> float:
-    """A number that a visitor chose. Raises UserError."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not is_number or not least <= value <= most:
-        raise UserError(f"{what}: a number from {least:,} to {most:,}, not {str(value)[:40]}")
-    return float(value)

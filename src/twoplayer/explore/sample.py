@@ -11,21 +11,19 @@ from typing import Any, cast
 import gradio as gr
 from torch import Tensor
 
+from twoplayer.explore.checked import MOST_SEED, bounded, whole
 from twoplayer.explore.page import (
     COMPUTED,
     MOST_AT_ONCE,
     MOST_BEST_OF,
     MOST_PICTURES,
-    MOST_SEED,
     QUIETLY,
     Page,
     alone,
-    bounded,
     class_names,
     classes_offered,
     in_words,
     shown_picture,
-    whole,
 )
 from twoplayer.runs.grid import tile, to_picture
 

@@ -61,7 +61,7 @@ def test_what_cannot_be_served_is_said(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        with pytest.raises(UserError, match="choose another with --port"):
+        with pytest.raises(UserError, match="is taken"):
             serve(tmp_path, "127.0.0.1", taken.getsockname()[1], None, None)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from contextlib import suppress
@@ -112,8 +113,9 @@ def _require_free(host: str, port: int) -> None:
         with socket.create_server((host, port)):
             pass
     except OSError as error:
-        why = error.strerror or error
-        raise UserError(f"{host} port {port} cannot be listened at ({why}); choose another with --port") from error
+        if error.errno == errno.EADDRINUSE:
+            raise UserError(f"port {port} is taken; choose another with --port") from error
+        raise UserError(f"--host {host} --port {port}: {error.strerror or error}") from error
 
 
 def theme() -> Any:

@@ -91,7 +91,7 @@ def figure_of(entry: Entry) -> str:
     """The Frechet distance that `evaluate` took, with its spread and floor."""
     for name, each in entry.figures.items():
         if name.startswith(FIGURE):
-            return f"FID {number(each['value'])} ± {number(each['spread'])}, floor {number(each['floor'])}"
+            return f"{name} {number(each['value'])} ± {number(each['spread'])}, floor {number(each['floor'])}"
     return "-"
 
 

@@ -18,7 +18,7 @@ from twoplayer.core.errors import UserError
 from twoplayer.explore import compare, judge, latent, learn, runs, sample, watch
 from twoplayer.explore.guard import Guard, is_own
 from twoplayer.explore.library import Library
-from twoplayer.explore.page import Page
+from twoplayer.explore.page import QUIETLY, Page
 from twoplayer.explore.words import translations
 
 TABS = {tab.__name__.rpartition(".")[2]: tab.tab for tab in (runs, watch, sample, latent, compare, judge, learn)}
@@ -48,10 +48,19 @@ def build(root: Path) -> tuple[gr.Blocks, gr.I18n]:
             gr.Markdown("# twoplayer", elem_id="title")
             chosen = gr.Dropdown([], label=languages("run"), elem_id="chosen", interactive=True, filterable=True)
         with gr.Tabs(elem_id="tabs"):
+            places, timers = {}, {}
             for name, tab in TABS.items():
-                with gr.Tab(languages(name), id=name, elem_id=f"tab-{name}"):
-                    tab(page, chosen, blocks)
+                with gr.Tab(languages(name), id=name, elem_id=f"tab-{name}") as places[name]:
+                    timers[name] = tab(page, chosen, blocks)
+        _let_rest(places, {name: timer for name, timer in timers.items() if timer is not None})
     return blocks, languages
+
+
+def _let_rest(places: dict[str, gr.Tab], timers: dict[str, gr.Timer]) -> None:
+    """A tab looks for news only while it is the one that is seen."""
+    for name, place in places.items():
+        seen = [gr.Timer(active=name == each) for each in timers]
+        place.select(lambda seen=seen: seen if len(seen) > 1 else seen[0], None, list(timers.values()), **QUIETLY)
 
 
 def serve(root: Path, host: str, port: int, user: str | None, password: str | None) -> None:

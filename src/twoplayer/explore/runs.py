@@ -26,7 +26,7 @@ FIGURE = "fid_"
 """Of what `evaluate` took, the one that the table shows: the Frechet distance."""
 
 
-def tab(page: Page, chosen: gr.Dropdown, blocks: gr.Blocks) -> None:
+def tab(page: Page, chosen: gr.Dropdown, blocks: gr.Blocks) -> gr.Timer:
     """All runs; a click on one chooses it for the other tabs."""
     empty = gr.Markdown(page.words("empty"), visible=False, elem_id="empty")
     table = gr.Dataframe(
@@ -62,8 +62,10 @@ def tab(page: Page, chosen: gr.Dropdown, blocks: gr.Blocks) -> None:
 
     outputs = [table, empty, chosen, seen]
     blocks.load(look, [chosen, seen], outputs, **QUIETLY)
-    gr.Timer(SECONDS_BETWEEN_LOOKS).tick(look, [chosen, seen], outputs, **QUIETLY)
+    timer = gr.Timer(SECONDS_BETWEEN_LOOKS)
+    timer.tick(look, [chosen, seen], outputs, **QUIETLY)
     table.select(choose, None, chosen, **QUIETLY)
+    return timer
 
 
 def row_of(entry: Entry) -> tuple[str, ...]:

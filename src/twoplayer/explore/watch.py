@@ -16,7 +16,7 @@ from twoplayer.runs.log import Row
 from twoplayer.training.progress import clock
 
 SECONDS_BETWEEN_LOOKS = 1.0
-MOST_POINTS = 400
+MOST_POINTS = 200
 """Of a curve: more are not told apart on a screen."""
 
 LOSSES = {
@@ -36,7 +36,7 @@ COLORS = {
 }
 
 
-def tab(page: Page, chosen: gr.Dropdown, blocks: gr.Blocks) -> None:
+def tab(page: Page, chosen: gr.Dropdown, blocks: gr.Blocks) -> gr.Timer:
     """State, newest grid, curves and the doctor's words."""
     words = page.words
     said = gr.Markdown(words("choose"), elem_id="said")
@@ -68,9 +68,11 @@ def tab(page: Page, chosen: gr.Dropdown, blocks: gr.Blocks) -> None:
         return False
 
     inputs = [chosen, step, follow, seen]
-    gr.Timer(SECONDS_BETWEEN_LOOKS).tick(look, inputs, outputs, **QUIETLY)
+    timer = gr.Timer(SECONDS_BETWEEN_LOOKS, active=False)
+    timer.tick(look, inputs, outputs, **QUIETLY)
     gr.on([chosen.change, follow.input], look, inputs, outputs, **QUIETLY)
     step.input(stop_following, None, follow, **QUIETLY).then(look, inputs, outputs, **QUIETLY)
+    return timer
 
 
 def shown(entry: Entry, place: float, follows: bool, before: Any, tell: Callable[..., str]) -> tuple[Any, ...]:
@@ -78,8 +80,9 @@ def shown(entry: Entry, place: float, follows: bool, before: Any, tell: Callable
     rows, steps = entry.rows, entry.folder.sample_steps()
     newest = max(len(steps) - 1, 0)
     at = newest if follows else nearest(steps, place)
-    state = (entry.name, len(rows), steps[at] if steps else None, newest, entry.is_training)
-    before = before if before and before[0] == entry.name else (entry.name, *[None] * 4)
+    drawn = len(rows) - len(rows) % max(len(rows) // MOST_POINTS, 1)  # what is less than a point is not drawn anew
+    state = (entry.name, drawn, steps[at] if steps else None, newest, entry.is_training, len(rows))
+    before = before if before and before[0] == entry.name else (entry.name, *[None] * 5)
     if state == before:
         return (gr.skip(),) * 7
     new_log, new_grid = state[1] != before[1], state[2] != before[2]

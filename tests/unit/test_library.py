@@ -19,9 +19,8 @@ from PIL import Image
 import twoplayer as tp
 from twoplayer.core.errors import UserError
 from twoplayer.explore.growing import Log
-from twoplayer.explore.latent import uploaded
 from twoplayer.explore.library import MOST_LOADED, Library
-from twoplayer.explore.page import Page, alone, picture_place
+from twoplayer.explore.page import Page, alone, picture_place, uploaded
 from twoplayer.explore.runs import WIDTHS, row_of
 from twoplayer.explore.sample import ZIPS_KEPT, zipped
 from twoplayer.explore.words import say

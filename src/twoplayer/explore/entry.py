@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable, Hashable
 from pathlib import Path
-from threading import RLock
+from threading import Lock, RLock
 from typing import Any, TypeVar
 
 from torch import Tensor
@@ -50,24 +50,23 @@ class Entry:
     def __init__(self, name: str, folder: RunFolder) -> None:
         self.name, self.folder = name, folder
         self.networks = RLock()
-        self._keeping = RLock()
+        self._examining = Lock()
         self._kept: dict[str, tuple[Hashable, Any]] = {}
         self._log = Log(folder.metrics)
         self._doctor_again = 0.0
 
     def kept(self, what: str, stamp: Hashable, make: Callable[[], T]) -> T:
-        """What was made before with the same stamp, else made now."""
-        with self._keeping:
-            if what not in self._kept or self._kept[what][0] != stamp:
-                self._kept[what] = (stamp, make())
-            found: T = self._kept[what][1]
-            return found
+        """What was made before with the same stamp, else made now; two visitors at once may make it twice."""
+        found = self._kept.get(what)
+        if found is None or found[0] != stamp:
+            found = self._kept[what] = (stamp, make())
+        made: T = found[1]
+        return made
 
     def forget(self) -> None:
         """Let go of what takes memory."""
-        with self._keeping:
-            for what in ("run", "reals"):
-                self._kept.pop(what, None)
+        for what in ("run", "reals"):
+            self._kept.pop(what, None)
 
     @property
     def run(self) -> Run:
@@ -82,13 +81,7 @@ class Entry:
     @property
     def reals(self) -> tuple[Tensor, Tensor | None]:
         """Some of the images it was trained on, uint8 [N, C, H, W], and their class ids. Raises UserError."""
-        stamp = changed_at(self.folder.config)
-        with self.networks:
-            if self._kept.get("reals", (None,))[0] != stamp:
-                reals = some_images(self.recipe)
-                self.kept("reals", stamp, lambda: reals)
-            found: tuple[Tensor, Tensor | None] = self._kept["reals"][1]
-            return found
+        return self.kept("reals", changed_at(self.folder.config), lambda: some_images(self.recipe))
 
     @property
     def best(self) -> tuple[int, float] | None:
@@ -164,7 +157,7 @@ class Entry:
         """What the doctor says; of a log that takes long to read, what it said a while ago."""
         if self.recipe.levels:
             return doctor.Diagnosis((), ("each level of a pyramid is a run of its own",), examined=False)
-        with self._keeping:
+        with self._examining:
             stamp: Hashable = (
                 changed_at(self.folder.metrics),
                 changed_at(self.folder.config),

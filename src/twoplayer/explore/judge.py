@@ -20,7 +20,6 @@ from twoplayer.core.verdict import Verdict
 from twoplayer.evaluation.guided import strongest_responses
 from twoplayer.explore.checked import whole
 from twoplayer.explore.entry import Entry
-from twoplayer.explore.latent import uploaded
 from twoplayer.explore.page import (
     COMPUTED,
     QUIETLY,
@@ -32,6 +31,7 @@ from twoplayer.explore.page import (
     picture_place,
     shown_picture,
     teller,
+    uploaded,
 )
 from twoplayer.runs.grid import tile, to_picture
 from twoplayer.runs.sampling import in_turn

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -13,12 +12,9 @@ from torch import Tensor
 from twoplayer.core.errors import UserError
 from twoplayer.core.protocols import Bounded
 from twoplayer.core.rng import Stream
-from twoplayer.data.form import Form
-from twoplayer.data.pictures import decode, header
 from twoplayer.evaluation.directions import along, believed_direction, principal_directions, random_direction
 from twoplayer.evaluation.latents import interpolate, variations
 from twoplayer.explore.checked import MOST_SEED, bounded, whole
-from twoplayer.explore.entry import Entry
 from twoplayer.explore.page import (
     COMPUTED,
     QUIETLY,
@@ -29,6 +25,7 @@ from twoplayer.explore.page import (
     picture_place,
     shown_picture,
     teller,
+    uploaded,
 )
 from twoplayer.runs.grid import tile, to_picture
 from twoplayer.trained import Run
@@ -46,8 +43,6 @@ DIRECTIONS = ("random", "believed", *(f"strongest {number}" for number in range(
 WALKERS = 5
 MOST_REACH = 10.0
 RESTARTS, SEARCH_STEPS = 8, 200
-MOST_PIXELS = 16_000_000
-"""Of an uploaded picture."""
 
 
 def tab(page: Page, chosen: gr.Dropdown, blocks: gr.Blocks) -> None:
@@ -224,14 +219,3 @@ def _recover(page: Page, chosen: gr.Dropdown, label: gr.Dropdown) -> None:
         return tile(torch.stack([picture, best.picture]), 2), tell("recovered", error=f"{best.error:.4f}")
 
     search.click(recovered, [chosen, given, label], [found, said], **COMPUTED | {"show_progress": "full"})
-
-
-def uploaded(entry: Entry, path: Any, tell: Callable[..., str]) -> Tensor:
-    """An uploaded picture in the run's form, uint8 [C, H, W]. Raises UserError."""
-    if not isinstance(path, str) or not path or not Path(path).is_file():
-        raise UserError(tell("no-picture"))
-    encoded, (channels, side, _) = Path(path).read_bytes(), entry.run.info.image_shape
-    width, height = header(encoded, "picture").size
-    if width * height > MOST_PIXELS:
-        raise UserError(tell("too-large", width=width, height=height))
-    return torch.from_numpy(decode(encoded, "picture", Form(side, channels, "center")).copy())

@@ -6,17 +6,25 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import wraps
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import torch
+from torch import Tensor
 
 from twoplayer.core.errors import UserError
+from twoplayer.data.form import Form
+from twoplayer.data.pictures import decode, header
 from twoplayer.explore.entry import Entry
 from twoplayer.explore.library import Library
 from twoplayer.explore.words import language_of, say
 
 MOST_PICTURES = 100
 MOST_BEST_OF = 50
+MOST_PIXELS = 16_000_000
+"""Of an uploaded picture."""
+
 MOST_AT_ONCE = 2
 """Visitors for whom something is computed at the same time; the others wait."""
 
@@ -116,6 +124,17 @@ def picture_place(label: Any, name: str, height: int) -> gr.Image:
     place = gr.Image(type="filepath", sources=["upload", "clipboard"], label=label, elem_id=name, height=height)
     place.preprocess = lambda payload: None if payload is None else payload.path  # type: ignore[method-assign]
     return place
+
+
+def uploaded(entry: Entry, path: Any, tell: Callable[..., str]) -> Tensor:
+    """An uploaded picture in the run's form, uint8 [C, H, W]. Raises UserError."""
+    if not isinstance(path, str) or not path or not Path(path).is_file():
+        raise UserError(tell("no-picture"))
+    encoded, (channels, side, _) = Path(path).read_bytes(), entry.run.info.image_shape
+    width, height = header(encoded, "picture").size
+    if width * height > MOST_PIXELS:
+        raise UserError(tell("too-large", width=width, height=height))
+    return torch.from_numpy(decode(encoded, "picture", Form(side, channels, "center")).copy())
 
 
 def teller(request: gr.Request) -> Callable[..., str]:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import html
-import io
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +14,8 @@ from twoplayer.core.errors import UserError
 from twoplayer.explore.entry import Entry
 from twoplayer.explore.page import QUIETLY, Page, teller
 from twoplayer.runs.cards import number
+from twoplayer.runs.grid import encoded
+from twoplayer.runs.report import picture
 
 SECONDS_BETWEEN_LOOKS = 3.0
 THUMBNAIL_PIXELS = 72
@@ -101,9 +100,5 @@ def thumbnail(grid: Path | None) -> str:
     """A small picture as HTML; empty where there is none yet."""
     if grid is None:
         return ""
-    with Image.open(grid) as picture:
-        picture.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
-        buffer = io.BytesIO()
-        picture.save(buffer, "PNG")
-    data = base64.b64encode(buffer.getvalue()).decode()
-    return f'<img src="data:image/png;base64,{data}" alt="{html.escape(grid.stem)}" width="{THUMBNAIL_PIXELS}">'
+    with Image.open(grid) as opened:
+        return picture(encoded(opened, THUMBNAIL_PIXELS), grid.stem)

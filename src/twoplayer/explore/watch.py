@@ -61,7 +61,7 @@ def tab(page: Page, chosen: gr.Dropdown, blocks: gr.Blocks) -> gr.Timer:
             return shown(page.entry(name), place, follows, before, teller(request))
         except Exception as error:  # there is no end of ways in which a file is damaged; it is said once
             why = str(error) if isinstance(error, UserError) else type(error).__name__
-            said = (teller(request)("damaged", name=name, why=why), *[gr.skip()] * (len(outputs) - 2), ("damaged", why))
+            said = (teller(request)("damaged", name=name, why=why), *[gr.skip()] * (len(outputs) - 2), (None, why))
             return (gr.skip(),) * len(outputs) if before == said[-1] else said
 
     def stop_following() -> bool:

@@ -7,7 +7,6 @@ and sets no colors, so that it can be read in light and dark themes.
 from __future__ import annotations
 
 import html
-import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from PIL import Image
 from twoplayer.core.tables import Table
 from twoplayer.runs.cards import number, single_figures
 from twoplayer.runs.folder import RunFolder
+from twoplayer.runs.grid import encoded
 from twoplayer.runs.log import Row, read_rows
 from twoplayer.runs.report import picture
 
@@ -135,18 +135,12 @@ def _newest_grid(folder: RunFolder) -> tuple[int, bytes]:
     for step in reversed(folder.sample_steps()):
         try:
             with Image.open(folder.sample_grid(step)) as grid:
-                grid.thumbnail((MOST_PIXELS, MOST_PIXELS))
-                content = _encoded(grid, "PNG")
-                return step, content if len(content) <= MOST_BYTES else _encoded(grid.convert("RGB"), "WEBP")
+                content = encoded(grid, MOST_PIXELS)
+                small = len(content) <= MOST_BYTES
+                return step, content if small else encoded(grid.convert("RGB"), MOST_PIXELS, "WEBP")
         except OSError:
             continue
     return 0, b""
-
-
-def _encoded(grid: Image.Image, kind: str) -> bytes:
-    buffer = io.BytesIO()
-    grid.save(buffer, kind)
-    return buffer.getvalue()
 
 
 def _link(report: Path) -> str:

@@ -6,6 +6,7 @@ import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -64,14 +65,22 @@ def to_picture(pixels: np.ndarray) -> Image.Image:
     return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
 
 
+def encoded(picture: Image.Image, most_pixels: int | None = None, kind: str = "PNG", **how: Any) -> bytes:
+    """A picture as a file's content, its longer side no more than `most_pixels`."""
+    if most_pixels is not None and max(picture.size) > most_pixels:
+        picture = picture.copy()
+        picture.thumbnail((most_pixels, most_pixels))
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **how)
+    return buffer.getvalue()
+
+
 def save_png(picture: Image.Image, path: Path, facts: Mapping[str, str | int | float] | None = None) -> None:
     """Write a PNG atomically, with facts about it as text that image viewers show."""
     text = PngInfo()
     for key, value in (facts or {}).items():
         text.add_text(key, str(value))
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG", pnginfo=text)
-    write_atomically(path, buffer.getvalue())
+    write_atomically(path, encoded(picture, pnginfo=text))
 
 
 def write_pictures(blocks: Iterable[Tensor], folder: Path) -> None:

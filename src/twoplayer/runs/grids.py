@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from twoplayer.runs.folder import RunFolder
+from twoplayer.runs.grid import encoded
 
 logger = logging.getLogger("twoplayer")
 
@@ -75,8 +76,4 @@ def _fitted(content: bytes) -> bytes:
     with Image.open(io.BytesIO(content)) as picture:
         if len(content) <= MOST_BYTES and max(picture.size) <= MOST_PIXELS:
             return content
-        smaller = picture.convert("RGB")
-    smaller.thumbnail((MOST_PIXELS, MOST_PIXELS))
-    buffer = io.BytesIO()
-    smaller.save(buffer, "webp", quality=80)
-    return buffer.getvalue()
+        return encoded(picture.convert("RGB"), MOST_PIXELS, "WEBP", quality=80)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import html
-import io
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from PIL import Image
 
 from twoplayer.core.errors import TrainingStopped
 from twoplayer.core.notebook import HTML, PNG, TEXT, Shown, show
+from twoplayer.runs.grid import encoded
 from twoplayer.runs.log import Row
 from twoplayer.training.progress import clock, describe, seconds_left
 
@@ -47,12 +47,8 @@ class Live:
         self.remarks = [*self.remarks, text][-MOST_REMARKS:]
 
     def grid(self, step: int, picture: Image.Image) -> None:
-        shown = picture.copy()
-        shown.thumbnail((MOST_PIXELS, MOST_PIXELS))
-        buffer = io.BytesIO()
-        shown.save(buffer, "PNG")
         bundle = {
-            PNG: base64.b64encode(buffer.getvalue()).decode(),
+            PNG: base64.b64encode(encoded(picture, MOST_PIXELS)).decode(),
             TEXT: f"<samples after step {step:,}>",
         }
         if self.picture is None:

@@ -132,6 +132,7 @@ def test_every_cell_runs(name: str, shell: Any, monkeypatch: pytest.MonkeyPatch)
     assert frontend.shown or name == "improved-techniques"
 
 
+@pytest.mark.slow
 def test_one_of_them_runs_in_a_real_kernel(tmp_path: Path) -> None:
     book = shortened("wgan-gp")
     nbclient.NotebookClient(book, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()

@@ -37,6 +37,7 @@ from twoplayer.training.loop import train as train_loop
 from twoplayer.training.progress import progress
 from twoplayer.training.recorder import Recorder
 from twoplayer.training.state import TrainingState, new_state, prepare
+from twoplayer.training.threads import fitting_threads
 from twoplayer.watching import doctor_notes, recorder_of, tracked
 
 logger = logging.getLogger("twoplayer")
@@ -91,6 +92,8 @@ def _with_batches(
     device = batches.device
     _require_given(recipe, batches)
     _require_goal(recipe)
+    for tracker in recipe.tracking:
+        tracker.require()
     schedule = Schedule.of(recipe, batches)
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         state = new_state(recipe, data.shape, len(data.class_names), device)
@@ -164,7 +167,8 @@ def _play(
     else:
         recorder.publish(state)
     try:
-        train_loop(state, recipe, batches, schedule, recorder, stop)
+        with fitting_threads(state.game, recipe.batch_size):
+            train_loop(state, recipe, batches, schedule, recorder, stop)
     except Diverged as error:
         write_json(recorder.folder.failure, {"step": error.step, "words": str(error)})
         write_report(recorder.folder, doctor_notes(recorder.folder, recipe))

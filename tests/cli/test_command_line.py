@@ -96,7 +96,7 @@ def make_bad_places(folder: Path) -> None:
         (["train", "optimizers.generator.learning_rate=.nan"], "should be a finite number"),
         (["train", "steps=-5"], "steps=-5 should be greater than or equal to 1"),
         (["train", "--seed", "-1"], "seed=-1 should be greater than or equal to 0"),
-        (["train", "--data", "mnits"], "unknown data source 'mnits'; did you mean 'mnist'?"),
+        (["train", "--data", "mnits"], "no source of that name; did you mean 'mnist'?"),
         (["train", "--data", "folder:missing"], "missing: no such folder"),
         (["train", "--data", "empty"], "empty has no pictures (looked for .png"),
         (["train", "--data", "small.npz"], "batch_size=64 is larger than the data (8 images in small.npz)"),
@@ -130,7 +130,7 @@ def make_bad_places(folder: Path) -> None:
         (["sample", "RUN", "--grid", "a.png", "--out", "b"], "either --grid FILE.png or --out FOLDER"),
         (["sample", "RUN", "--out", "other"], "other is not empty"),
         (["recipes", "digts"], "unknown recipe"),
-        (["data", "nothing"], "unknown data source"),
+        (["data", "nothing"], "data source 'nothing': no such file or folder"),
         (["smple"], "No such command 'smple'"),
     ],
 )

@@ -52,7 +52,13 @@ class StopAfter(StopRequest):
         pass
 
 
-@pytest.mark.parametrize("name", recipe_names())
+QUICKLY = {"digits", "digits-cgan", "digits-lapgan", "digits-semi-supervised", "mnist-wgan-gp", "mnist-wgan"}
+"""The others are stopped and resumed in the whole suite only."""
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in QUICKLY else pytest.param(name, marks=pytest.mark.slow) for name in recipe_names()]
+)
 def test_stopped_in_the_middle_and_resumed_is_never_stopped(name: str, tmp_path: Path) -> None:
     """Two steps, save, resume: bit for bit the run of four steps. A pyramid is stopped in the middle of level 1."""
     recipe = load_recipe(name)

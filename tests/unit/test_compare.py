@@ -125,6 +125,7 @@ def test_seeds_only_grow_and_a_run_with_one_stays_that(several: Path, tiny_run: 
     assert RunFolder(tmp_path).of_seeds() == []
 
 
+@pytest.mark.slow
 def test_compare_takes_missing_figures_and_writes_a_page(
     several: Path, tiny_run: tp.Run, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

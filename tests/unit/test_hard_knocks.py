@@ -57,6 +57,7 @@ def ended(child: int, seconds: float) -> int:
     raise AssertionError(f"it did not end within {seconds} s")
 
 
+@pytest.mark.slow
 def test_a_kill_in_the_middle_of_saving_never_leaves_a_torn_checkpoint(tmp_path: Path) -> None:
     """50 trials: the newest checkpoint is always whole, and never older than one that was once complete."""
     draw = random.Random(0)

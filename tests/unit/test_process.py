@@ -28,11 +28,12 @@ assert 'torch' not in sys.modules
 set_up_process()
 print(os.environ['GOMP_SPINCOUNT'], os.environ['THP_MEM_ALLOC_ENABLE'])
 """
-    assert told_by(code) == "20000 1"
+    assert told_by(code) == "100 1"
     assert told_by(code, GOMP_SPINCOUNT="7") == "7 1"
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="page faults are counted as Linux does")
+@pytest.mark.slow
 def test_freed_memory_is_used_again_without_new_pages() -> None:
     """80 MB taken and given back 20 times: page by page each time by default, once with the set-up."""
     code = """

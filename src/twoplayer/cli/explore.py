@@ -16,8 +16,10 @@ def explore(
     user: Annotated[str | None, typer.Option(help="Who may look; the password is $TWOPLAYER_PASSWORD.")] = None,
 ) -> None:
     """Open a page in the browser: watch trainings while they run, and play with what they made."""
+    from twoplayer.core.console import say
     from twoplayer.core.errors import UserError
 
+    say("one moment")
     try:
         import gradio  # noqa: F401
     except ImportError as error:

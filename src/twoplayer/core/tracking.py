@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 from abc import abstractmethod
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from twoplayer.core.catalogue import Component
+from twoplayer.core.errors import UserError
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -34,6 +36,14 @@ class Tracked:
         return hashlib.sha256(str(self.folder.resolve()).encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
+def importable(package: str) -> bool:
+    """Whether a package is installed, without importing it."""
+    try:
+        return find_spec(package) is not None
+    except (ImportError, ValueError):  # it, or the package around it, was hidden
+        return False
+
+
 class Tracking(Protocol):
     """One session of a training as a service sees it."""
 
@@ -52,6 +62,17 @@ class Tracker(Component):
 
     kind = "tracker"
 
+    package: ClassVar[str]
+    """What has to be importable."""
+
+    needs: ClassVar[str]
+    """What a person does who has not got it."""
+
+    def require(self) -> None:
+        """Raise UserError where the service's package is not installed."""
+        if not importable(self.package):
+            raise UserError(f"tracking: {self.needs}")
+
     @abstractmethod
     def begin(self, tracked: Tracked) -> Tracking:
-        """Begin to track. Raises UserError where the service's package is not installed."""
+        """Begin to track; what it needs is there."""

@@ -136,7 +136,8 @@ def open_source(text: str) -> Source:
     if looks_like_path(text):
         raise UserError(f"data source {text!r}: no such file or folder")
     raise UserError(
-        f"unknown data source {text!r}{did_you_mean(text, named)} (known: {', '.join(kind.syntax for kind in kinds)})"
+        f"data source {text!r}: no such file or folder, and no source of that name{did_you_mean(text, named)} "
+        f"(known: {', '.join(kind.syntax for kind in kinds)})"
     )
 
 

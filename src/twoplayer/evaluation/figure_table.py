@@ -8,6 +8,7 @@ from typing import Any
 from twoplayer.core.metric import badness
 from twoplayer.core.tables import Table
 from twoplayer.evaluation.figures import provenance
+from twoplayer.runs.cards import measured, number
 
 BETTER = {"lower": "lower", "higher": "higher", "half": "0.5"}
 HEAD = ("figure", "fakes", "+-", "floor", "+-", "better")
@@ -40,12 +41,13 @@ def rows(figures: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
     """Figures in rows; the floor is what real images would get in the place of the fakes."""
     test = figures.get("test-pass", {})
     found = [
-        [name, number(value), number(test["spreads"][name]), "", "", ""]
+        [name, measured(value), measured(test["spreads"][name]), "", "", ""]
         for name, value in test.get("means", {}).items()
     ]
     for name, figure in figures.items():
         if "value" in figure:
-            cells = (number(figure[key]) for key in ("value", "spread", "floor", "floor_spread"))
+            cells = [measured(figure[key]) for key in ("value", "spread")]
+            cells += [number(figure[key]) for key in ("floor", "floor_spread")]
             found.append([name, *cells, BETTER[figure["better"]]])
     return found
 
@@ -62,10 +64,10 @@ def remarks(figures: Mapping[str, Any]) -> list[str]:
             lines.append(
                 f"{name}: {share['value']:.1%} +- {share['spread']:.1%} of the fakes nearer to training than to "
                 f"held-out images (held-out images themselves: {share['floor']:.1%}, copies: 100 %); distance "
-                f"{number(ratio['value'])} of the usual"
+                f"{measured(ratio['value'])} of the usual"
             )
         if figure.get("deviation") is not None:
-            lines.append(f"{name}: standard deviation over subsets {number(figure['deviation'])}")
+            lines.append(f"{name}: standard deviation over subsets {measured(figure['deviation'])}")
     if "classifier" in figures:
         errors = figures["classifier"]
         lines.append(f"classifier: {errors['errors']:,} errors in {errors['n_real']:,} ({errors['error']:.2%})")
@@ -84,8 +86,8 @@ def courses(figures: Mapping[str, Any]) -> list[str]:
         if known:
             best = min(known, key=lambda point: badness(figures[name]["better"], point["value"]))
             lines.append(
-                f"{name}: best {number(best['value'])} at step {best['step']:,}, "
-                f"last {number(points[-1]['value'])} at step {points[-1]['step']:,}"
+                f"{name}: best {measured(best['value'])} at step {best['step']:,}, "
+                f"last {measured(points[-1]['value'])} at step {points[-1]['step']:,}"
             )
     return lines
 
@@ -99,8 +101,3 @@ def diagnosis(said: Mapping[str, Any]) -> list[str]:
     if said["not_examined"]:
         lines.append(f"doctor: not examined: {'; '.join(said['not_examined'])}")
     return lines
-
-
-def number(value: float | None) -> str:
-    """Four significant digits; what JSON calls null is infinite."""
-    return "inf" if value is None else f"{value:.4g}"

@@ -18,7 +18,7 @@ from twoplayer.core.errors import UserError
 from twoplayer.explore import compare, judge, latent, learn, runs, sample, watch
 from twoplayer.explore.guard import Guard, is_own
 from twoplayer.explore.library import Library
-from twoplayer.explore.page import QUIETLY, Page
+from twoplayer.explore.page import QUIETLY, Page, lenient
 from twoplayer.explore.words import translations
 
 TABS = {tab.__name__.rpartition(".")[2]: tab.tab for tab in (runs, watch, sample, latent, compare, judge, learn)}
@@ -29,6 +29,9 @@ NICENESS = 5
 MOST_WAITING = 20
 MOST_LOOKING = 8
 """Visitors whose pages are brought up to date at the same time: that reads files and computes nothing."""
+
+SECONDS_BETWEEN_GLANCES = 0.05
+"""At what visitors asked for; Gradio's own millisecond keeps a tenth of a core busy while nobody asks for anything."""
 
 LARGEST_UPLOAD = "20mb"
 SECONDS_KEPT = 3600
@@ -46,7 +49,9 @@ def build(root: Path) -> tuple[gr.Blocks, gr.I18n]:
     with gr.Blocks(title="twoplayer", analytics_enabled=False, delete_cache=(SECONDS_KEPT, SECONDS_KEPT)) as blocks:
         with gr.Row(elem_id="head"):
             gr.Markdown("# twoplayer", elem_id="title")
-            chosen = gr.Dropdown([], label=languages("run"), elem_id="chosen", interactive=True, filterable=True)
+            chosen = lenient(
+                gr.Dropdown([], label=languages("run"), elem_id="chosen", interactive=True, filterable=True)
+            )
         with gr.Tabs(elem_id="tabs"):
             places, timers = {}, {}
             for name, tab in TABS.items():
@@ -92,7 +97,9 @@ def serve(root: Path, host: str, port: int, user: str | None, password: str | No
     style = files("twoplayer.explore").joinpath("style.css").read_text(encoding="utf-8")
     reached = socket.gethostname() if host == "0.0.0.0" else host
     say(f"http://{reached}:{port} shows the runs in {root}; Ctrl-C ends it")
-    blocks.queue(max_size=MOST_WAITING, default_concurrency_limit=MOST_LOOKING, api_open=False).launch(
+    blocks.queue(max_size=MOST_WAITING, default_concurrency_limit=MOST_LOOKING, api_open=False)
+    blocks._queue.sleep_when_free = SECONDS_BETWEEN_GLANCES
+    blocks.launch(
         server_name=host,
         server_port=port,
         share=False,

@@ -30,7 +30,7 @@ SECONDS_ALIVE = 30.0
 MOST_QUIET = 40
 """Times as long as that, after which nothing about a quiet log is looked at again."""
 
-DOCTORS_SHARE = 0.05
+DOCTORS_SHARE = 0.02
 """Of the time, at most, that the doctor reads the same growing log again and again."""
 
 T = TypeVar("T")
@@ -120,8 +120,12 @@ class Entry:
 
     @property
     def progress(self) -> float:
-        """From 0 to 1."""
-        rows, steps = self.rows, self.steps
+        """From 0 to 1; a run that its goal has ended is at 1."""
+        rows, steps, goal = self.rows, self.steps, self.recipe.stop
+        figures: dict[str, Any] = dict(rows[-1]) if rows else {}
+        figure = figures.get(goal.metric) if goal else None
+        if goal is not None and figure is not None and goal.reached(figure):
+            return 1.0
         done = min((rows[-1]["step"] or 0) / steps, 1.0) if rows and steps else 0.0
         return (self.level[0] + done) / self.level[1] if self.level else done
 

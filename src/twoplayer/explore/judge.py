@@ -17,6 +17,7 @@ from twoplayer.core.errors import UserError
 from twoplayer.core.modes import mode
 from twoplayer.core.protocols import Probabilistic
 from twoplayer.core.verdict import Verdict
+from twoplayer.evaluation.features import feature_maps
 from twoplayer.evaluation.guided import strongest_responses
 from twoplayer.explore.checked import whole
 from twoplayer.explore.entry import Entry
@@ -162,11 +163,14 @@ def _features(page: Page, chosen: gr.Dropdown) -> None:
         entry = page.entry(name)
         run, (reals, labels) = entry.run, entry.reals
         told = told_to(run, [] if labels is None else labels.tolist(), len(reals))
-        number = whole(layer, 1, MOST_LAYERS, "layer") - 1
-        found = strongest_responses(run.discriminator, reals, number, CHANNELS, min(RESPONDING, len(reals)), told)
-        return tile(found.tiles(), 2 * len(found.channels), [t for c in found.channels for t in (f"#{c}", "")])
+        first = {name: values[:1] for name, values in told.items()}
+        layers = len(feature_maps(run.discriminator, to_float(reals[:1]), first))
+        number = min(whole(layer, 1, MOST_LAYERS, "layer"), layers)
+        found = strongest_responses(run.discriminator, reals, number - 1, CHANNELS, min(RESPONDING, len(reals)), told)
+        heads = [t for c in found.channels for t in (f"#{c}", "")]
+        return tile(found.tiles(), 2 * len(found.channels), heads), gr.update(maximum=max(layers, 2), value=number)
 
-    features.click(responded, [chosen, layer], responses, **COMPUTED)
+    features.click(responded, [chosen, layer], [responses, layer], **COMPUTED)
 
 
 def gallery(name: str) -> gr.Gallery:

@@ -73,7 +73,7 @@ def class_names(entry: Entry) -> tuple[str, ...]:
 def classes_offered(page: Page, name: Any, request: gr.Request, *, any_class: bool = False) -> Any:
     """What a dropdown of classes offers for a run; hidden where the run has none."""
     names = class_names(page.entry(name)) if name else ()
-    choices = [("*", "")] * any_class + [(each, each) for each in names]
+    choices = [(teller(request)("all-classes"), "")] * any_class + [(each, each) for each in names]
     value = choices[0][1] if choices else None
     return gr.update(choices=choices, value=value, visible=bool(names), label=teller(request)("label"))
 
@@ -117,6 +117,12 @@ def alone(page: Page) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         return safe
 
     return held
+
+
+def lenient(dropdown: gr.Dropdown) -> gr.Dropdown:
+    """The same, without Gradio's own check of what was chosen: a run that is gone meanwhile is answered in words."""
+    dropdown.preprocess = lambda payload: payload  # type: ignore[method-assign]
+    return dropdown
 
 
 def picture_place(label: Any, name: str, height: int) -> gr.Image:

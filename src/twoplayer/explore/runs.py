@@ -13,7 +13,7 @@ from PIL import Image
 from twoplayer.core.errors import UserError
 from twoplayer.explore.entry import Entry
 from twoplayer.explore.page import QUIETLY, Page, teller
-from twoplayer.runs.cards import number
+from twoplayer.runs.cards import measured, number
 from twoplayer.runs.grid import encoded
 from twoplayer.runs.report import picture
 
@@ -92,7 +92,7 @@ def figure_of(entry: Entry) -> str:
     """The Frechet distance that `evaluate` took, with its spread and floor."""
     for name, each in entry.figures.items():
         if name.startswith(FIGURE):
-            return f"{name} {number(each['value'])} ± {number(each['spread'])}, floor {number(each['floor'])}"
+            return f"{name} {measured(each['value'])} ± {measured(each['spread'])}, floor {number(each['floor'])}"
     return "-"
 
 

@@ -6,34 +6,20 @@ from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
-import pandas as pd
 from PIL import Image
 
 from twoplayer.core.errors import UserError
+from twoplayer.explore.curves import MOST_POINTS, chart
 from twoplayer.explore.entry import Entry
 from twoplayer.explore.page import QUIETLY, Page, shown_picture, teller
 from twoplayer.runs.log import Row
 from twoplayer.training.progress import clock
 
 SECONDS_BETWEEN_LOOKS = 1.0
-MOST_POINTS = 200
-"""Of a curve: more are not told apart on a screen."""
-
-LOSSES = {
-    "loss/generator": "generator",
-    "loss/discriminator": "discriminator",
-    "loss/real": "D on real",
-    "loss/fake": "D on fake",
-}
-SCORES = {"score/generator": "generator", "score/discriminator": "discriminator"}
+COLORS = {"generator": "#0d9488", "discriminator": "#c2410c", "real": "#6366f1", "fake": "#d97706"}
+LOSSES, SCORES = ("generator", "discriminator", "real", "fake"), ("generator", "discriminator")
 IDEAL = 0.5
-COLORS = {
-    "generator": "#0d9488",
-    "discriminator": "#c2410c",
-    "D on real": "#6366f1",
-    "D on fake": "#a855f7",
-    "ideal": "#94a3b8",
-}
+"""The score at which neither player wins."""
 
 
 def tab(page: Page, chosen: gr.Dropdown, blocks: gr.Blocks) -> gr.Timer:
@@ -47,12 +33,11 @@ def tab(page: Page, chosen: gr.Dropdown, blocks: gr.Blocks) -> gr.Timer:
             follow = gr.Checkbox(True, label=words("follow"), elem_id="follow")
         with gr.Column(min_width=320):
             gr.Markdown(words("losses"))
-            losses = plot("loss")
+            losses = gr.HTML(elem_id="loss")
             gr.Markdown(words("scores"))
-            scores = plot("score", y_lim=[0, 1])
-            no_scores = gr.Markdown(words("no-scores"), visible=False)
+            scores = gr.HTML(elem_id="score")
     seen = gr.State()
-    outputs = [said, grid, step, losses, scores, no_scores, seen]
+    outputs = [said, grid, step, losses, scores, seen]
 
     def look(name: str | None, place: float, follows: bool, before: Any, request: gr.Request) -> tuple[Any, ...]:
         if not name:
@@ -84,34 +69,26 @@ def shown(entry: Entry, place: float, follows: bool, before: Any, tell: Callable
     state = (entry.name, drawn, steps[at] if steps else None, newest, entry.is_training, len(rows))
     before = before if before and before[0] == entry.name else (entry.name, *[None] * 5)
     if state == before:
-        return (gr.skip(),) * 7
+        return (gr.skip(),) * 6
     new_log, new_grid = state[1] != before[1], state[2] != before[2]
-    scored = any(row.get("score/generator") is not None for row in rows[-1:])
     return (
         state_of(entry, tell),
         opened(entry, state[2]) if new_grid else gr.skip(),
         time_slider(steps, at),
-        curve(rows, LOSSES, "loss") if new_log else gr.skip(),
-        gr.update(value=with_ideal(curve(rows, SCORES, "score")), visible=scored) if new_log else gr.skip(),
-        gr.update(visible=bool(rows) and not scored),
+        chart(rows, named("loss", LOSSES, tell)) if new_log else gr.skip(),
+        (chart(rows, named("score", SCORES, tell), (0.0, 1.0), IDEAL) or missing(rows, tell)) if new_log else gr.skip(),
         state,
     )
 
 
-def plot(kind: str, **how: Any) -> gr.LinePlot:
-    """A plot of curves over steps."""
-    return gr.LinePlot(
-        x="step",
-        y="value",
-        color=kind,
-        show_label=False,
-        color_map=COLORS,
-        height=300,
-        elem_id=kind,
-        x_title="",
-        y_title="",
-        **how,
-    )
+def named(kind: str, parts: tuple[str, ...], tell: Callable[..., str]) -> dict[str, tuple[str, str]]:
+    """The figures of a chart, with their names and colors."""
+    return {f"{kind}/{part}": (tell(f"curve-{part}"), COLORS[part]) for part in parts}
+
+
+def missing(rows: list[Row], tell: Callable[..., str]) -> str:
+    """What stands in place of scores where a game has none."""
+    return tell("no-scores") if rows else ""
 
 
 def time_slider(steps: list[int], shown: int) -> Any:
@@ -161,25 +138,3 @@ def doctor_says(entry: Entry, tell: Callable[..., str]) -> str:
     lines = [f"**{tell('doctor')}**: {diagnosis.words}"]
     lines += [f"- **{finding.name}**: {finding.evidence}" for finding in diagnosis.findings]
     return "\n".join(lines)
-
-
-def curve(rows: list[Row], keys: dict[str, str], kind: str) -> pd.DataFrame:
-    """Some figures of a log, long; no more than MOST_POINTS of each, the last one among them."""
-    every = -(-len(rows) // MOST_POINTS) or 1
-    some = rows[::-every][::-1]
-    points = [
-        {"step": row["step"], "value": row[key], kind: name}
-        for key, name in keys.items()
-        for row in some
-        if row.get(key) is not None
-    ]
-    return pd.DataFrame(points, columns=["step", "value", kind])
-
-
-def with_ideal(scores: pd.DataFrame) -> pd.DataFrame:
-    """The same with the line at which neither player wins."""
-    if scores.empty:
-        return scores
-    ends = [scores["step"].min(), scores["step"].max()]
-    line = pd.DataFrame({"step": ends, "value": [IDEAL] * 2, "score": ["ideal"] * 2})
-    return pd.concat([scores, line], ignore_index=True)

@@ -67,8 +67,8 @@ def figures_table(figures: Mapping[str, Any] | None) -> str:
     if not found:
         return "None were taken; `twoplayer evaluate` takes them."
     rows = [
-        f"| {name} | {number(each['value'])} +- {number(each['spread'])} | {number(each['floor'])} | {each['better']} "
-        f"| {provenance(each)} |"
+        f"| {name} | {measured(each['value'])} +- {measured(each['spread'])} "
+        f"| {number(each['floor'])} | {each['better']} | {provenance(each)} |"
         for name, each in found.items()
     ]
     head = "| figure | value | floor (real against real) | better | from |\n|---|---|---|---|---|"
@@ -94,6 +94,11 @@ def extracted(figure: Mapping[str, Any]) -> str:
 def number(value: float | None) -> str:
     """Four digits; "-" for none."""
     return "-" if value is None else f"{value:.4g}"
+
+
+def measured(value: float | None) -> str:
+    """Of a figure its value or spread, four digits; what JSON has no number for, and calls null, is infinite."""
+    return number(float("inf") if value is None else value)
 
 
 def classifier_card(info: ClassifierInfo) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 from PIL import Image
 
 from twoplayer.core.tables import Table
-from twoplayer.runs.cards import number, single_figures
+from twoplayer.runs.cards import measured, number, single_figures
 from twoplayer.runs.folder import RunFolder
 from twoplayer.runs.grid import encoded
 from twoplayer.runs.log import Row, read_rows
@@ -123,7 +123,7 @@ def _from_figures(folder: RunFolder) -> dict[str, str]:
         return {}
     found = single_figures(json.loads(folder.evaluation.read_text(encoding="utf-8")))
     shown = {
-        name: f"{number(each['value'])} +- {number(each['spread'])} (floor {number(each['floor'])})"
+        name: f"{measured(each['value'])} +- {measured(each['spread'])} (floor {number(each['floor'])})"
         for name, each in list(found.items())[:MOST_FIGURES]
     }
     more = len(found) - len(shown)

@@ -6,11 +6,10 @@ Source: https://mlflow.org/docs/latest/ml/tracking; needs `pip install mlflow` (
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from twoplayer.core.errors import UserError
 from twoplayer.core.tracking import Tracked, Tracker, Tracking
 
 if TYPE_CHECKING:
@@ -26,15 +25,16 @@ class MlFlow(Tracker):
         experiment: which one.
     """
 
+    package: ClassVar[str] = "mlflow"
+    needs: ClassVar[str] = "mlflow is not installed: pip install mlflow"
+
     name: Literal["mlflow"] = "mlflow"
     experiment: str = Field("twoplayer", min_length=1, max_length=128)
 
     def begin(self, tracked: Tracked) -> Tracking:
         os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # files are what a run without a server has
-        try:
-            from mlflow import MlflowClient
-        except ImportError as error:
-            raise UserError("tracking: mlflow is not installed: pip install mlflow") from error
+        from mlflow import MlflowClient
+
         place = os.environ.get("MLFLOW_TRACKING_URI") or (tracked.folder / "mlruns").resolve().as_uri()
         client = MlflowClient(tracking_uri=place)
         known = client.get_experiment_by_name(self.experiment)

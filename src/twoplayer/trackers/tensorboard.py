@@ -5,11 +5,10 @@ Source: https://docs.pytorch.org/docs/stable/tensorboard.html; needs the extra `
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from twoplayer.core.errors import UserError
 from twoplayer.core.tracking import Tracked, Tracker, Tracking
 
 if TYPE_CHECKING:
@@ -19,13 +18,14 @@ if TYPE_CHECKING:
 class TensorBoard(Tracker):
     """Event files beside the run."""
 
+    package: ClassVar[str] = "tensorboard"
+    needs: ClassVar[str] = "tensorboard needs its extra: pip install 'twoplayer[tensorboard]'"
+
     name: Literal["tensorboard"] = "tensorboard"
 
     def begin(self, tracked: Tracked) -> Tracking:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise UserError("tracking: tensorboard needs its extra: pip install 'twoplayer[tensorboard]'") from error
+        from torch.utils.tensorboard import SummaryWriter
+
         # events after the step that a resumed run begins with are hidden: they are made again
         purge = tracked.step + 1 if tracked.step else None
         return _Writing(SummaryWriter(tracked.folder / "tensorboard", purge_step=purge))

@@ -5,11 +5,10 @@ Source: https://docs.wandb.ai/ref/python; needs `pip install wandb`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from twoplayer.core.errors import UserError
 from twoplayer.core.tracking import Tracked, Tracker, Tracking
 
 if TYPE_CHECKING:
@@ -23,14 +22,15 @@ class WeightsAndBiases(Tracker):
         project: which one.
     """
 
+    package: ClassVar[str] = "wandb"
+    needs: ClassVar[str] = "wandb is not installed: pip install wandb"
+
     name: Literal["wandb"] = "wandb"
     project: str = Field("twoplayer", min_length=1, max_length=128)
 
     def begin(self, tracked: Tracked) -> Tracking:
-        try:
-            import wandb
-        except ImportError as error:
-            raise UserError("tracking: wandb is not installed: pip install wandb") from error
+        import wandb
+
         settings = wandb.Settings(silent=True, console="off", disable_git=True, save_code=False)
         run = wandb.init(
             project=self.project,

@@ -115,7 +115,7 @@ def train(
         state.compiled = is_compiled(state.game, recipe.compile, schedule.steps)
     state.game = replace(state.game, programs=Programs() if state.compiled else None)
     blocks = blocks_for(state, recipe, batches, stream)
-    begun, seconds_before = time.monotonic(), state.seconds
+    begun, seconds_before = time.monotonic(), state.seconds  # without compiling: what is left goes by that
     with stop.deferring():
         while state.step < schedule.steps and not state.has_reached(recipe.stop):
             if stop.requested:
@@ -127,13 +127,13 @@ def train(
                 one_step(state, recipe, batches, stream)
             else:
                 block.play()
-            state.seconds = seconds_before + time.monotonic() - begun
+            state.seconds = seconds_before + time.monotonic() - begun - seconds_compiling(state)
             _tell(state, recipe, schedule, observer)
 
 
 def one_step(state: TrainingState, recipe: Recipe, batches: BatchSupply, stream: Stream) -> None:
     """Play one step, follow it with the averages, and watch for NaN. Raises Diverged."""
-    begun = time.monotonic()
+    begun, compiling = time.monotonic(), seconds_compiling(state)
     numbers = count(state.step * recipe.play.discriminator_steps)
     place = stream.child(state.step + 1)
     place.child("layers").seed_torch()
@@ -145,7 +145,12 @@ def one_step(state: TrainingState, recipe: Recipe, batches: BatchSupply, stream:
         gradients = [p.grad for player in players for p in player.parameters() if p.grad is not None]
         if not are_finite([*report.values(), *gradients]):
             _require_finite(state.step, [*report.items(), *state.gradients()])
-    state.meters.add(report, time.monotonic() - begun)
+    state.meters.add(report, time.monotonic() - begun - (seconds_compiling(state) - compiling))
+
+
+def seconds_compiling(state: TrainingState) -> float:
+    """What making programs has cost in this session so far; the steps' own time is without it."""
+    return state.game.programs.seconds if state.game.programs is not None else 0.0
 
 
 def blocks_for(state: TrainingState, recipe: Recipe, batches: BatchSupply, stream: Stream) -> list[Block]:

@@ -51,6 +51,7 @@ class Programs:
     def make(self, name: str, make: Callable[[], object]) -> None:
         """Make a program if that can be done, and say what it cost, or why not."""
         begun = time.monotonic()
+        logger.info("compile: %s, once; this can take a minute or two", name)
         try:
             self.found[name] = make()
         except NotCompiled as reason:

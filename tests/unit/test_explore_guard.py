@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from twoplayer.core.errors import UserError
+from twoplayer.explore.address import is_own
 from twoplayer.explore.app import serve
 from twoplayer.explore.checked import bounded, whole
-from twoplayer.explore.guard import Guard, is_own
+from twoplayer.explore.guard import Guard
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.1", "localhost", "::1"])

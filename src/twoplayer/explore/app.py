@@ -17,7 +17,7 @@ from twoplayer.explore import compare, judge, latent, learn, runs, sample, watch
 from twoplayer.explore.address import is_own
 from twoplayer.explore.guard import Guard
 from twoplayer.explore.library import Library
-from twoplayer.explore.page import QUIETLY, Page, Runs
+from twoplayer.explore.page import QUIETLY, Page
 from twoplayer.explore.words import translations
 
 TABS = {tab.__name__.rpartition(".")[2]: tab.tab for tab in (runs, watch, sample, latent, compare, judge, learn)}
@@ -48,7 +48,7 @@ def build(root: Path) -> tuple[gr.Blocks, gr.I18n]:
     with gr.Blocks(title="twoplayer", analytics_enabled=False, delete_cache=(SECONDS_KEPT, SECONDS_KEPT)) as blocks:
         with gr.Row(elem_id="head"):
             gr.Markdown("# twoplayer", elem_id="title")
-            chosen = Runs([], label=languages("run"), elem_id="chosen", interactive=True, filterable=True)
+            chosen = gr.Dropdown([], label=languages("run"), elem_id="chosen", interactive=True, filterable=True)
         with gr.Tabs(elem_id="tabs"):
             places, timers = {}, {}
             for name, tab in TABS.items():

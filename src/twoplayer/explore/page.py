@@ -119,15 +119,6 @@ def alone(page: Page) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     return held
 
 
-class Runs(gr.Dropdown):
-    """A dropdown of runs, without Gradio's own check of what was chosen: the library answers, in words."""
-
-    is_template = True  # to the browser it is a dropdown
-
-    def preprocess(self, payload: Any) -> Any:
-        return payload
-
-
 def picture_place(label: Any, name: str, height: int) -> gr.Image:
     """A place for a visitor's own picture, handed over as the file that it is: `data.pictures` decodes it."""
     place = gr.Image(type="filepath", sources=["upload", "clipboard"], label=label, elem_id=name, height=height)

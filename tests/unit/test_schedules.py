@@ -337,7 +337,7 @@ def test_a_program_is_used_with_a_changing_rate() -> None:
         for _ in range(6):
             annealing.bring(state)
             one_step(state, recipe, batches, Stream(3))
-            weights.append([value.clone() for value in state.game.generator.network.parameters()])
+            weights.append([value.detach().clone() for value in state.game.generator.network.parameters()])
         assert programs is None or None not in programs.found.values()
         assert all(torch.equal(a, b) for a, b in zip(weights[-1], weights[-2], strict=True)), "its rate is 0 by then"
         found.append([*weights[3], *(value.detach() for value in state.game.discriminator.network.parameters())])

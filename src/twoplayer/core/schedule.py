@@ -95,17 +95,19 @@ class ValueSchedule(Component):
         return max(self.start, self.end) <= bound
 
 
+_Either = float | SerializeAsAny[ValueSchedule]
+
 if TYPE_CHECKING:
     Scheduled = float | ValueSchedule
 else:
-    Scheduled = Annotated[float | SerializeAsAny[ValueSchedule], BeforeValidator(partial(piece_of, ValueSchedule))]
+    Scheduled = Annotated[_Either, BeforeValidator(partial(piece_of, ValueSchedule))]
 
 S = TypeVar("S", bound=Settings)
 
 
 def is_number(annotation: Any) -> bool:
     """Whether a field of this type holds a number, be it one that may be a schedule."""
-    return annotation is float or annotation == float | SerializeAsAny[ValueSchedule]
+    return annotation is float or annotation == _Either
 
 
 def schedules_in(settings: Settings) -> dict[str, ValueSchedule]:

@@ -33,6 +33,7 @@ from twoplayer.core.protocols import (
     OptimizerRule,
     Regularizer,
 )
+from twoplayer.core.schedule import ValueSchedule
 from twoplayer.core.tracking import Tracker
 from twoplayer.data.source import Source
 from twoplayer.export.format import Format
@@ -56,6 +57,7 @@ KINDS: dict[str, tuple[str, str, tuple[type[Component], ...]]] = {
     "regularizer": ("regularizers", "regularizers", (Regularizer,)),
     "latents": ("latents", "latents", (Latents,)),
     "optimizer": ("optimizers", "optimizers", (OptimizerRule,)),
+    "schedule": ("schedules", "schedules", (ValueSchedule,)),
     "metric": ("metrics", "metrics", (Metric,)),
     "tracker": ("trackers", "trackers", (Tracker,)),
     "source": ("data", "sources", (Source,)),

@@ -31,6 +31,7 @@ from twoplayer.runs.files import write_json
 from twoplayer.runs.folder import RunFolder, claim_next_run
 from twoplayer.runs.log import ALSO, ALWAYS, CLASSIFIER_ERROR, cut_after
 from twoplayer.runs.report import write_report
+from twoplayer.training.annealing import Annealing, goes_by_shares
 from twoplayer.training.checkpoint import read_newest
 from twoplayer.training.loop import Schedule
 from twoplayer.training.loop import train as train_loop
@@ -190,7 +191,7 @@ def _require_goal(recipe: Recipe) -> None:
     """Raise UserError when the goal's figure is none that a log can have."""
     penalties = [f"penalty/{rule.name}{role}" for rule in recipe.regularizers for role in ("", *PLAYERS)]
     supervised = ["loss/labeled", CLASSIFIER_ERROR] if isinstance(recipe.objective, Supervised) else []
-    known = [*ALSO, *ALWAYS, *penalties, *supervised]
+    known = [*ALSO, *ALWAYS, *penalties, *supervised, *Annealing(recipe, 1).figures(0)]
     if recipe.stop is not None and recipe.stop.metric not in known:
         near = did_you_mean(recipe.stop.metric, known)
         raise UserError(f"stop.metric={recipe.stop.metric} is in no log{near} (allowed: {', '.join(known)})")
@@ -228,6 +229,11 @@ def _continue(
         tree, facts = found
         begun_with = core(check(completed(facts["recipe"], recipe)))
         require_same(begun_with, core(recipe), f"{folder.config} is not what the run was trained with")
+        if goes_by_shares(recipe) and facts["steps"] != schedule.steps:
+            raise UserError(
+                f"{folder.path} was to have {facts['steps']} steps, asked for {schedule.steps}: its schedules are "
+                "shares of its length; a run whose schedules say kimg instead can be made longer"
+            )
         if facts["data_sha256"] != data.fingerprint:
             raise UserError(f"{folder.path} was trained on other data than {data.name} now holds; it cannot be resumed")
         restore(state, tree, folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import fields
+from itertools import pairwise
 
 import pytest
 import torch
@@ -34,6 +35,7 @@ from twoplayer.core.protocols import (
     Supervised,
 )
 from twoplayer.core.rng import Stream
+from twoplayer.core.schedule import Moment, ValueSchedule, is_number
 from twoplayer.core.verdict import Verdict
 from twoplayer.data.source import Source
 from twoplayer.ops.gaussian_noise import GaussianNoise
@@ -96,7 +98,17 @@ def latent_dim(config: GeneratorNetwork, shape: tuple[int, int, int]) -> int:
 
 
 def test_every_kind_is_there() -> None:
-    kinds = (GeneratorNetwork, DiscriminatorNetwork, Objective, Regularizer, Latents, OptimizerRule, Metric, Source)
+    kinds = (
+        GeneratorNetwork,
+        DiscriminatorNetwork,
+        Objective,
+        Regularizer,
+        Latents,
+        OptimizerRule,
+        ValueSchedule,
+        Metric,
+        Source,
+    )
     for kind in kinds:
         assert each(kind), kind
 
@@ -113,7 +125,7 @@ def test_a_piece_is_its_own_configuration(piece: type[Component]) -> None:
     with pytest.raises(ValueError, match="extra"):
         piece(no_such_setting=1)
     for name, field in piece.model_fields.items():
-        if field.annotation is float:
+        if is_number(field.annotation):
             negative = [-1.0] if field.metadata else []  # a number without bounds may have either sign
             for bad in (float("nan"), float("inf"), *negative, "1"):
                 with pytest.raises(ValueError, match=name):
@@ -293,6 +305,31 @@ def test_latents(piece: type[Latents]) -> None:
     assert torch.equal(z, latents.draw(10_000, Stream(0)))
     assert not torch.equal(z, latents.draw(10_000, Stream(1)))
     assert latents.draw(2, Stream(0), torch.empty(0, dtype=torch.float64)).dtype == torch.float64
+
+
+@pytest.mark.parametrize("piece", each(ValueSchedule))
+def test_schedule_goes_from_start_to_end_and_stays(piece: type[ValueSchedule]) -> None:
+    there, share = piece(start=3.0, end=1.0, kimg=40.0), piece(start=3.0, end=1.0, share=0.4)
+    assert piece.model_validate(there.model_dump()) == there
+    assert piece.model_validate_json(share.model_dump_json()) == share
+    moments = [Moment(kimg, 100.0) for kimg in range(101)]
+    values = [there.at(moment) for moment in moments]
+    assert values == [share.at(moment) for moment in moments]
+    assert values[0] == 3.0
+    assert values[40:] == [1.0] * 61
+    assert all(before >= after for before, after in pairwise(values)), "it never turns back"
+    assert [there.scaled(2.0).at(moment) for moment in moments] == pytest.approx([2.0 * value for value in values])
+    assert [there.is_over(moment) for moment in moments] == [False] * 40 + [True] * 61
+    with pytest.raises(ValueError, match="either kimg or share"):
+        piece(start=3.0, end=1.0)
+
+
+@pytest.mark.parametrize("piece", each(OptimizerRule))
+def test_optimizer_that_is_tuned_to_its_own_numbers_stays_as_it_is(piece: type[OptimizerRule]) -> None:
+    rule, learned = piece(), [nn.Parameter(torch.zeros(3))]
+    optimizer, alone = rule.build(learned), rule.build([nn.Parameter(torch.zeros(3))])
+    rule.tune(optimizer)
+    assert optimizer.state_dict() == alone.state_dict()
 
 
 @pytest.mark.parametrize("piece", each(OptimizerRule))

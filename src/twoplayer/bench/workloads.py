@@ -24,8 +24,7 @@ from twoplayer.recipes.schema import Recipe
 from twoplayer.runs.sampling import sample
 from twoplayer.session import batches_of
 from twoplayer.training.captured import WARM_UP_BLOCKS, Block
-from twoplayer.training.compiled import is_compiled
-from twoplayer.training.loop import blocks_for, one_step
+from twoplayer.training.loop import blocks_for, compiles, one_step
 from twoplayer.training.program import Programs
 from twoplayer.training.state import TrainingState, new_state, prepare
 
@@ -64,7 +63,7 @@ def our_step(setup: Setup) -> Work:
     """One step as `train` does it, with averages, meters and the watch for NaN; on a GPU in recorded blocks."""
     batches = setup.batches()
     state, recipe = setup.state(batches), setup.recipe
-    if is_compiled(state.game, recipe.compile, recipe.steps or 0):
+    if compiles(state, recipe, recipe.steps or 0):
         state.game = replace(state.game, programs=Programs())
     stream = Stream(0).child("train")
     blocks = blocks_for(state, recipe, batches, stream)

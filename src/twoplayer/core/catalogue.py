@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from functools import partial
 from typing import Annotated, Any, ClassVar, TypeVar, Union
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny
@@ -62,16 +63,17 @@ def union_of(base: type[C]) -> Any:
 
 def any_of(base: type[C]) -> Any:
     """The pydantic type "any registered piece of this kind", looked up when a value comes: for pieces inside pieces."""
+    return Annotated[base, BeforeValidator(partial(piece_of, base)), SerializeAsAny()]  # type: ignore[type-arg]
 
-    def chosen(value: Any) -> Any:
-        if not isinstance(value, dict):
-            return value
-        name, known = _require_name(value)["name"], components(base)
-        if name not in known:
-            raise ValueError(f"no {base.kind} is called {name!r} (there are: {', '.join(known)})")
-        return known[name].model_validate(value)
 
-    return Annotated[base, BeforeValidator(chosen), SerializeAsAny()]  # type: ignore[type-arg]
+def piece_of(base: type[C], value: Any) -> Any:
+    """The registered piece of this kind that a mapping describes; whatever is no mapping, unchanged."""
+    if not isinstance(value, dict):
+        return value
+    name, known = _require_name(value)["name"], components(base)
+    if not isinstance(name, str) or name not in known:
+        raise ValueError(f"no {base.kind} is called {name!r} (there are: {', '.join(known)})")
+    return known[name].model_validate(value)
 
 
 def _require_name(value: Any) -> Any:

@@ -251,3 +251,7 @@ class OptimizerRule(Component):
     @abstractmethod
     def build(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
         """A torch optimizer over the given parameters."""
+
+    @abstractmethod
+    def tune(self, optimizer: Optimizer) -> None:
+        """Let an optimizer that this rule built, with other numbers, go on with the present ones."""

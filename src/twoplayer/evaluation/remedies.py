@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from twoplayer.core.errors import UserError
+from twoplayer.core.schedule import Scheduled, ValueSchedule
 from twoplayer.recipes.load import check, merge, parse_overrides
 from twoplayer.recipes.schema import Recipe
 from twoplayer.regularizers.gradient_penalty import GradientPenalty
@@ -42,10 +43,18 @@ def _always(*words: str) -> Callable[[Recipe], list[str]]:
 
 def _slower(*roles: Role) -> Callable[[Recipe], list[str]]:
     def words(recipe: Recipe) -> list[str]:
-        rates = {role: getattr(recipe.optimizers, role).learning_rate / SLOWER for role in roles}
-        return [f"optimizers.{role}.learning_rate={rate:.3g}" for role, rate in rates.items()]
+        rates = {role: _times(getattr(recipe.optimizers, role).learning_rate, 1.0 / SLOWER) for role in roles}
+        said = {role: f"{rate:.3g}" if isinstance(rate, float) else json.dumps(rate) for role, rate in rates.items()}
+        return [f"optimizers.{role}.learning_rate={rate}" for role, rate in said.items()]
 
     return words
+
+
+def _times(value: Scheduled, factor: float) -> float | dict[str, Any]:
+    """A number, or what is said of a schedule, with values that many times as large."""
+    if isinstance(value, ValueSchedule):
+        return value.scaled(factor).model_dump(mode="json", exclude_none=True)
+    return value * factor
 
 
 def _more_of_the_discriminator(recipe: Recipe) -> list[str]:
@@ -73,7 +82,7 @@ def _penalty(**settings: Any) -> Callable[[Recipe], list[str]]:
 def _stronger_penalty(recipe: Recipe) -> list[str]:
     """Five times the penalty that is there, or one with target 0."""
     weights = [rule.weight for rule in recipe.regularizers if isinstance(rule, GradientPenalty)]
-    return _penalty(weight=5.0 * weights[0])(recipe) if weights else _penalty(weight=1.0, target=0.0)(recipe)
+    return _penalty(weight=_times(weights[0], 5.0))(recipe) if weights else _penalty(weight=1.0, target=0.0)(recipe)
 
 
 def _wasserstein(recipe: Recipe) -> list[str]:

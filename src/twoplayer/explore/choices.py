@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args, get_origin
 from twoplayer.core.catalogue import Component, components
 from twoplayer.core.errors import UserError, did_you_mean
 from twoplayer.core.protocols import Objective, OptimizerRule, Regularizer, Supervised
+from twoplayer.core.schedule import is_number
 from twoplayer.explore.checked import MOST_SEED, bounded
 from twoplayer.explore.shapes import SHAPES, Shape
 from twoplayer.recipes.load import Tree, check, read_yaml
@@ -165,7 +166,7 @@ def _alternatives(piece: type[Component]) -> dict[str, tuple[str, ...]]:
 
 
 def _first_number(piece: type[Component]) -> str | None:
-    return next((key for key, field in piece.model_fields.items() if field.annotation is float), None)
+    return next((key for key, field in piece.model_fields.items() if is_number(field.annotation)), None)
 
 
 def _default(piece: type[Component], key: str) -> Any:

@@ -3,6 +3,10 @@
 Source: Kingma and Ba 2015, https://arxiv.org/abs/1412.6980: algorithm 1 adds epsilon after the bias correction, as
 torch does; the reordered form at the end of section 2 adds an "epsilon hat" before it, as Keras does. Early in training
 the second is up to 30 times the larger, so a faithful copy of a Keras system needs it.
+
+Where a schedule changes beta1 or beta2, update t decays the moments by their present values and corrects the bias by
+1 - beta^t with the present value too, as torch does; the exact weight of the past would be the product of all earlier
+values. Both agree after some multiples of 1 / (1 - beta) updates.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from twoplayer.core.protocols import OptimizerRule
+from twoplayer.core.schedule import Scheduled, fixed
 
 
 class Adam(OptimizerRule):
@@ -30,17 +35,21 @@ class Adam(OptimizerRule):
     """
 
     name: Literal["adam"] = "adam"
-    learning_rate: float = Field(2e-4, gt=0.0, le=1e6)
-    beta1: float = Field(0.9, ge=0.0, lt=1.0)
-    beta2: float = Field(0.999, ge=0.0, lt=1.0)
+    learning_rate: Scheduled = Field(2e-4, gt=0.0, le=1e6)
+    beta1: Scheduled = Field(0.9, ge=0.0, lt=1.0)
+    beta2: Scheduled = Field(0.999, ge=0.0, lt=1.0)
     epsilon: float = Field(1e-8, gt=0.0)
     epsilon_hat: bool = False
 
     def build(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
         rule, learned = AdamEpsilonHat if self.epsilon_hat else torch.optim.Adam, list(parameters)
         on_gpu = any(parameter.is_cuda for parameter in learned)  # there a recorded graph may hold the update
-        betas = (self.beta1, self.beta2)
-        return rule(learned, self.learning_rate, betas, self.epsilon, fused=True, capturable=on_gpu)
+        rate, betas = fixed(self.learning_rate), (fixed(self.beta1), fixed(self.beta2))
+        return rule(learned, rate, betas, self.epsilon, fused=True, capturable=on_gpu)
+
+    def tune(self, optimizer: Optimizer) -> None:
+        for group in optimizer.param_groups:
+            group["lr"], group["betas"] = fixed(self.learning_rate), (fixed(self.beta1), fixed(self.beta2))
 
 
 class AdamEpsilonHat(torch.optim.Adam):

@@ -11,6 +11,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from twoplayer.core.protocols import OptimizerRule
+from twoplayer.core.schedule import Scheduled, fixed
 
 
 class RmsProp(OptimizerRule):
@@ -23,9 +24,14 @@ class RmsProp(OptimizerRule):
     """
 
     name: Literal["rmsprop"] = "rmsprop"
-    learning_rate: float = Field(5e-5, gt=0.0, le=1e6)
+    learning_rate: Scheduled = Field(5e-5, gt=0.0, le=1e6)
     decay: float = Field(0.99, ge=0.0, lt=1.0)
     epsilon: float = Field(1e-8, gt=0.0)
 
     def build(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
-        return torch.optim.RMSprop(list(parameters), self.learning_rate, alpha=self.decay, eps=self.epsilon)
+        rate = fixed(self.learning_rate)
+        return torch.optim.RMSprop(list(parameters), rate, alpha=self.decay, eps=self.epsilon)
+
+    def tune(self, optimizer: Optimizer) -> None:
+        for group in optimizer.param_groups:
+            group["lr"] = fixed(self.learning_rate)

@@ -15,6 +15,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from twoplayer.core.protocols import OptimizerRule
+from twoplayer.core.schedule import Scheduled, ValueSchedule, fixed
 
 
 class Sgd(OptimizerRule):
@@ -32,7 +33,7 @@ class Sgd(OptimizerRule):
     """
 
     name: Literal["sgd"] = "sgd"
-    learning_rate: float = Field(0.01, gt=0.0, le=1e6)
+    learning_rate: Scheduled = Field(0.01, gt=0.0, le=1e6)
     momentum: float = Field(0.0, ge=0.0, lt=1.0)
     nesterov: bool = False
     decay: float = Field(1.0, gt=0.0, le=1.0)
@@ -47,16 +48,23 @@ class Sgd(OptimizerRule):
             raise ValueError(f"final_momentum={self.final_momentum} is below momentum={self.momentum}")
         if self.nesterov and not self.momentum:
             raise ValueError("nesterov needs a momentum above 0 from the beginning")
-        if self.final_learning_rate > self.learning_rate:
+        if isinstance(self.learning_rate, ValueSchedule):
+            if self.decay < 1.0 or self.final_learning_rate:
+                raise ValueError("learning_rate is a schedule already: leave decay and final_learning_rate out")
+        elif self.final_learning_rate > self.learning_rate:
             raise ValueError(f"final_learning_rate={self.final_learning_rate} is above learning_rate")
         return self
 
     def build(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
         return ScheduledSgd(self, parameters)
 
+    def tune(self, optimizer: Optimizer) -> None:
+        assert isinstance(optimizer, ScheduledSgd)
+        optimizer.rule = self
+
     def learning_rate_at(self, update: int) -> float:
         """The learning rate of an update, counted from 0."""
-        return max(self.learning_rate * self.decay ** (update // self.schedule_every), self.final_learning_rate)
+        return max(fixed(self.learning_rate) * self.decay ** (update // self.schedule_every), self.final_learning_rate)
 
     def momentum_at(self, update: int) -> float:
         """The momentum of an update, counted from 0."""
@@ -69,7 +77,7 @@ class ScheduledSgd(torch.optim.SGD):
     """torch's SGD whose learning rate and momentum follow a rule."""
 
     def __init__(self, rule: Sgd, parameters: Iterable[nn.Parameter]) -> None:
-        super().__init__(list(parameters), rule.learning_rate, momentum=rule.momentum, nesterov=rule.nesterov)
+        super().__init__(list(parameters), fixed(rule.learning_rate), momentum=rule.momentum, nesterov=rule.nesterov)
         self.rule = rule
 
     def step(self, closure: Callable[[], float] | None = None) -> Any:

@@ -151,6 +151,8 @@ def _put(tree: Any, path: list[str], value: Any, whole: str) -> None:
             tree.clear()
         tree[key] = _copy(value)
     else:
+        if rest == ["name"] and not isinstance(tree.get(key), dict | list):
+            tree[key] = {}  # a piece takes the place of a number
         _put(tree.setdefault(key, {}), rest, value, whole)
 
 

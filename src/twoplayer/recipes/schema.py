@@ -17,9 +17,10 @@ from twoplayer.core.protocols import (
     Regularizer,
     Supervised,
 )
+from twoplayer.core.schedule import Moment, Scheduled, fixed, fixed_at
 from twoplayer.core.tracking import Tracker
 
-for _room in ("networks", "objectives", "regularizers", "latents", "optimizers", "trackers"):
+for _room in ("networks", "objectives", "regularizers", "latents", "optimizers", "schedules", "trackers"):
     discover(f"twoplayer.{_room}")
 
 
@@ -147,9 +148,16 @@ class Average(Settings):
 
     Attributes:
         half_life_kimg: thousands of real images after which a weight's share in the average has halved.
+        warm_up: the half-life is at most this share of the images shown so far, so that early weights soon fade.
     """
 
-    half_life_kimg: float = Field(gt=0.0)
+    half_life_kimg: Scheduled = Field(gt=0.0)
+    warm_up: float | None = Field(None, gt=0.0)
+
+    def half_life_at(self, moment: Moment) -> float:
+        """The half-life, in thousands of real images, for a step that begins then."""
+        half_life = fixed(fixed_at(self, moment).half_life_kimg)
+        return half_life if self.warm_up is None else min(half_life, self.warm_up * moment.kimg)
 
 
 class Level(Settings):

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from twoplayer.core.batch import Batch
 from twoplayer.core.rng import Stream
+from twoplayer.core.schedule import Scheduled, fixed
 from twoplayer.regularizers.slope import SlopeRegularizer, squared_length
 
 NORM_FLOOR = 1e-12
@@ -29,14 +30,14 @@ class PulledSlope(SlopeRegularizer):
         one_sided: only slopes above the target cost.
     """
 
-    weight: float = Field(10.0, ge=0.0)
+    weight: Scheduled = Field(10.0, ge=0.0)
     target: float = Field(1.0, ge=0.0)
     one_sided: bool = False
 
     def of_slope(self, slope: Tensor) -> Tensor:
         """weight * (|slope| - target)^2: [N]."""
         excess = squared_length(slope).clamp_min(NORM_FLOOR).sqrt() - self.target
-        return self.weight * (excess.clamp_min(0.0) if self.one_sided else excess).square()
+        return fixed(self.weight) * (excess.clamp_min(0.0) if self.one_sided else excess).square()
 
 
 class GradientPenalty(PulledSlope):

@@ -14,6 +14,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from twoplayer.core.protocols import Regularizer
+from twoplayer.core.schedule import Scheduled, fixed
 
 
 class ParameterMean(nn.Module):
@@ -53,7 +54,7 @@ class HistoricalAveraging(Regularizer):
     """
 
     name: Literal["historical-averaging"] = "historical-averaging"
-    weight: float = Field(0.1, ge=0.0)
+    weight: Scheduled = Field(0.1, ge=0.0)
 
     def memory(self, network: nn.Module) -> ParameterMean:
         """The past of a player that begins now."""
@@ -63,7 +64,7 @@ class HistoricalAveraging(Regularizer):
         """The weighted penalty of a player, a scalar with a graph to its parameters."""
         assert isinstance(memory, ParameterMean)
         gaps = zip(network.parameters(), memory.means(), strict=True)
-        return self.weight * torch.stack([(parameter - mean).square().sum() for parameter, mean in gaps]).sum()
+        return fixed(self.weight) * torch.stack([(parameter - mean).square().sum() for parameter, mean in gaps]).sum()
 
     def update(self, network: nn.Module, memory: nn.Module) -> None:
         """What a player remembers of its present parameters, after each of its updates."""

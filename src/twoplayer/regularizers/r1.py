@@ -13,6 +13,7 @@ from torch import Tensor
 
 from twoplayer.core.batch import Batch
 from twoplayer.core.rng import Stream
+from twoplayer.core.schedule import Scheduled, fixed
 from twoplayer.regularizers.slope import SlopeRegularizer, squared_length
 
 
@@ -23,11 +24,11 @@ class ZeroCenteredPenalty(SlopeRegularizer):
         gamma: twice the factor of the squared slope, as in the paper.
     """
 
-    gamma: float = Field(10.0, ge=0.0)
+    gamma: Scheduled = Field(10.0, ge=0.0)
 
     def of_slope(self, slope: Tensor) -> Tensor:
         """gamma / 2 |slope|^2: [N]."""
-        return self.gamma / 2.0 * squared_length(slope)
+        return fixed(self.gamma) / 2.0 * squared_length(slope)
 
 
 class R1(ZeroCenteredPenalty):

@@ -1,7 +1,8 @@
 """The averaged generator: an exponential moving average with a half-life in thousands of real images.
 
 Source: Karras et al. 2018, https://arxiv.org/abs/1710.10196, appendix A (averaged G for every picture); the half-life
-as the unit is from Karras et al. 2020, https://arxiv.org/abs/1912.04958. Running batch statistics are averaged along.
+as the unit, and one that grows with the images seen at first, are from Karras et al. 2020,
+https://arxiv.org/abs/1912.04958. Running batch statistics are averaged along.
 """
 
 from __future__ import annotations
@@ -15,13 +16,24 @@ from torch.optim.swa_utils import AveragedModel
 
 
 def decay_per_step(half_life_kimg: float, images_per_step: int) -> float:
-    """The factor per step after which the weight of the past halves every `half_life_kimg` thousand images."""
+    """The factor per step after which the weight of the past halves every `half_life_kimg` thousand images.
+
+    0 where the half-life is 0: then the past has no weight.
+    """
+    if half_life_kimg == 0.0:
+        return 0.0
     return float(0.5 ** (images_per_step / (half_life_kimg * 1000.0)))
 
 
 def averaged(generator: nn.Module, half_life_kimg: float, images_per_step: int) -> AveragedModel:
     """A copy of the generator that follows it; its first update copies, later ones average."""
     return _Follower(generator, decay_per_step(half_life_kimg, images_per_step))
+
+
+def follow_with(average: AveragedModel, half_life_kimg: float, images_per_step: int) -> None:
+    """Let an average that was made here have another half-life from its next update on."""
+    assert isinstance(average, _Follower)
+    average.decay = decay_per_step(half_life_kimg, images_per_step)
 
 
 class _Follower(AveragedModel):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass, replace
 from itertools import count
@@ -15,12 +16,15 @@ from twoplayer.core.errors import Diverged, TrainingStopped
 from twoplayer.core.rng import Stream
 from twoplayer.core.stop import StopRequest
 from twoplayer.recipes.schema import Recipe
+from twoplayer.training.annealing import Annealing, changes_penalties
 from twoplayer.training.captured import Block, CudaGraph, can_be_captured
 from twoplayer.training.compiled import is_compiled
 from twoplayer.training.play import play_step
 from twoplayer.training.program import Programs
 from twoplayer.training.state import TrainingState
 from twoplayer.training.step import are_finite, first_not_finite
+
+logger = logging.getLogger("twoplayer")
 
 MOST_TOGETHER = 16
 """How many steps a recorded block has at most."""
@@ -111,8 +115,9 @@ def train(
         TrainingStopped: a signal came; a checkpoint was saved.
     """
     stream = Stream(recipe.seed).child("train")
+    annealing = Annealing(recipe, schedule.steps)
     if state.compiled is None:
-        state.compiled = is_compiled(state.game, recipe.compile, schedule.steps)
+        state.compiled = compiles(state, recipe, schedule.steps)
     state.game = replace(state.game, programs=Programs() if state.compiled else None)
     blocks = blocks_for(state, recipe, batches, stream)
     begun, seconds_before = time.monotonic(), state.seconds  # without compiling: what is left goes by that
@@ -122,13 +127,24 @@ def train(
                 _require_finite(state.step, state.named_tensors())
                 observer.on_checkpoint(state, scheduled=False)
                 raise TrainingStopped(f"stopped after step {state.step}")
-            block = next((block for block in blocks if block.steps <= schedule.steps_until_due(state.step)), None)
+            annealing.bring(state)
+            settled = blocks if annealing.is_settled(state.step) else []  # a recorded graph repeats what it met
+            block = next((block for block in settled if block.steps <= schedule.steps_until_due(state.step)), None)
             if block is None:
                 one_step(state, recipe, batches, stream)
             else:
                 block.play()
             state.seconds = seconds_before + time.monotonic() - begun - seconds_compiling(state)
             _tell(state, recipe, schedule, observer)
+
+
+def compiles(state: TrainingState, recipe: Recipe, steps: int) -> bool:
+    """Whether a run of so many steps is compiled; a penalty's weight would be a constant of the program."""
+    if not changes_penalties(recipe):
+        return is_compiled(state.game, recipe.compile, steps)
+    if recipe.compile is True:
+        logger.warning("compile: a penalty's weight follows a schedule: moves are not compiled")
+    return False
 
 
 def one_step(state: TrainingState, recipe: Recipe, batches: BatchSupply, stream: Stream) -> None:

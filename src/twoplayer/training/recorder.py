@@ -21,6 +21,7 @@ from twoplayer.runs.grid import save_png, tile
 from twoplayer.runs.log import ALWAYS, CLASSIFIER_ERROR, Row, append_row, flush_to_disk, read_rows
 from twoplayer.runs.sampling import sample
 from twoplayer.runs.snapshot import ClassifierInfo, NetworkInfo, SnapshotInfo, write_classifier, write_snapshot
+from twoplayer.training.annealing import Annealing
 from twoplayer.training.checkpoint import prune, write_checkpoint
 from twoplayer.training.loop import Schedule
 from twoplayer.training.progress import Progress
@@ -135,7 +136,7 @@ class Recorder:
                 state.best_step, state.best_figure = state.step, figure
         with self.going_on_without("the log"):
             flush_to_disk(self.folder.metrics)
-        facts = {"data_sha256": self.info.data_sha256, "recipe": core(self.recipe)}
+        facts = {"data_sha256": self.info.data_sha256, "recipe": core(self.recipe), "steps": self.schedule.steps}
         write_checkpoint(self.folder, state.step, state.tree(), facts)
         self.publish(state)
 
@@ -164,7 +165,8 @@ class Recorder:
             "images_per_second": round(images / max(state.meters.seconds, 1e-9), 1),
         }
         means = state.meters.means()
-        return row | {name: means.get(name) for name in ALWAYS} | means
+        schedules = Annealing(self.recipe, self.schedule.steps).figures(state.step - 1)
+        return row | {name: means.get(name) for name in ALWAYS} | means | schedules
 
 
 def gradient_norms(state: TrainingState) -> dict[str, float]:

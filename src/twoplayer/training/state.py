@@ -17,6 +17,7 @@ from twoplayer.core.batch import BatchSupply
 from twoplayer.core.precision import compute_dtype
 from twoplayer.core.protocols import NeedsPreparation, ParameterPenalty, Reparametrization
 from twoplayer.core.rng import Stream
+from twoplayer.core.schedule import BEGINNING, fixed_at
 from twoplayer.recipes.schema import Average, Goal, Recipe
 from twoplayer.training.ema import averaged
 from twoplayer.training.step import Game, Player, Report
@@ -209,19 +210,19 @@ def new_state(
     game = Game(
         generator=Player(
             generator,
-            rules.generator.build(generator.parameters()),
+            fixed_at(rules.generator, BEGINNING).build(generator.parameters()),
             recipe.generator.takes,
             memories={rule.name: rule.memory(generator) for rule in remembering},
         ),
         discriminator=Player(
             discriminator,
-            rules.discriminator.build(discriminator.parameters()),
+            fixed_at(rules.discriminator, BEGINNING).build(discriminator.parameters()),
             recipe.discriminator.takes,
             recipe.discriminator.judges_alone,
             {rule.name: rule.memory(discriminator) for rule in remembering},
         ),
         objective=recipe.objective,
-        regularizers=recipe.regularizers,
+        regularizers=tuple(fixed_at(rule, BEGINNING) for rule in recipe.regularizers),
         latents=recipe.latents,
         fast=recipe.fast,
         dtype=compute_dtype(recipe.precision, device),
@@ -235,7 +236,7 @@ def new_state(
 
 
 def _average(network: nn.Module, kept: Average | None, images_per_step: int) -> AveragedModel | None:
-    return None if kept is None else averaged(network, kept.half_life_kimg, images_per_step)
+    return None if kept is None else averaged(network, kept.half_life_at(BEGINNING), images_per_step)
 
 
 def _discriminator(recipe: Recipe, image_shape: tuple[int, int, int], num_classes: int) -> nn.Module:

@@ -1,0 +1,1 @@
+"""Ways from one number to another while a run goes on."""

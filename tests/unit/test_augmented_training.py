@@ -235,6 +235,14 @@ def test_an_adaptive_run_goes_on_bit_for_bit(tmp_path: Path, words: tuple[str, .
     assert tp.load(out).metrics[-1]["augmentation/overfitting"] == whole.metrics[-1]["augmentation/overfitting"]
 
 
+def test_a_run_may_end_by_its_probability(tmp_path: Path) -> None:
+    goal = "stop={metric: augmentation/probability, below: 0.499}"
+    run = tp.train("digits", *TINY, "log_every=1", ADAPTIVE, goal, out=tmp_path / "run", device="cpu", quiet=True)
+    assert run.metrics[-1]["step"] < 6
+    with pytest.raises(UserError, match="is in no log"):
+        tp.train("digits", *TINY, goal, out=tmp_path / "other", device="cpu", quiet=True)
+
+
 def test_what_is_refused(tmp_path: Path) -> None:
     held_out = "augmentation={name: adaptive, follows: held-out}"
     with pytest.raises(UserError, match="has no test split that is not trained on"):

@@ -1,7 +1,7 @@
 """Adaptive discriminator augmentation (ADA): images are changed the more often, the more D overfits.
 
-Source: Karras, Aittala, Hellsten, Laine, Lehtinen and Aila 2020, https://arxiv.org/abs/2006.06676: section 2.2 and
-appendix B for the changes, section 3.1 for the probability p. Every change hits every image with probability p. Now and
+Source: Karras, Aittala, Hellsten, Laine, Lehtinen and Aila 2020, https://arxiv.org/abs/2006.06676: section 2 and
+appendix B for the changes, section 3 for the probability p. Every change hits every image with probability p. Now and
 then the overfitting r of D is looked at, and p goes up where r is above its target, else down.
 
 - With images that are not trained on: r = (E D(train) - E D(held out)) / (E D(train) - E D(fake)), the paper's r_v: 0

@@ -1,6 +1,6 @@
 """DiffAugment: every image that D sees is recolored, moved and partly covered at random, and G learns through it.
 
-Source: Zhao, Liu, Lin, Zhu and Han 2020, https://arxiv.org/abs/2006.10738, section 3.3, with the amounts of their code:
+Source: Zhao, Liu, Lin, Zhu and Han 2020, https://arxiv.org/abs/2006.10738, with the amounts of their code:
 brightness + U(-0.5, 0.5), saturation x U(0, 2), contrast x U(0.5, 1.5); a move by whole pixels up to an eighth of each
 side, zeros (middle gray) coming in; a rectangle of half of each side, around any pixel, covered with zeros. Applied to
 reals alone, such changes would leak into the pictures; applied to both, D never sees an image that is not changed.

@@ -23,7 +23,7 @@ from pathlib import Path
 import psutil  # type: ignore[import-untyped]
 from playwright.sync_api import Browser, sync_playwright
 
-ROUNDS, WINDOW = 5, 12.0
+ROUNDS, WINDOW = 6, 12.0
 """How often the page is opened, and seconds of each measurement."""
 
 SETTLING = 4.0

@@ -70,6 +70,8 @@ def train(
     keep_compiled()
     with stop.listening():
         resolved = _located(_resolved(folder, named, changes, resume=resume))
+        for tracker in resolved.tracking:
+            tracker.require()
         chosen = choose_device(device)
         with explaining_memory(resolved):
             loaded = load_data(resolved.data, quiet=quiet, stop=stop)

@@ -39,6 +39,7 @@ from twoplayer.runs.sampling import in_turn, sample
 from twoplayer.runs.snapshot import SnapshotInfo, read_snapshot, write_snapshot
 from twoplayer.session import run_session
 from twoplayer.training.progress import SECONDS_BETWEEN_LINES, describe
+from twoplayer.training.threads import SHARED
 
 SECONDS_BETWEEN_LOOKS = 0.2
 
@@ -138,9 +139,10 @@ def _start(place: RunFolder, recipe: Recipe, number: int, device: torch.device) 
     words = [sys.executable, "-m", "twoplayer", "train", str(config), "--out", str(place.path), "--quiet"]
     words += ["--device", str(device), *(["--resume"] if place.exists() else [])]
     threads = max((os.cpu_count() or 1) // recipe.level_processes, 1)
+    share = {} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(threads), SHARED: "1"}
     return subprocess.Popen(
         words,
-        env={"OMP_NUM_THREADS": str(threads)} | os.environ,
+        env=share | os.environ,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         start_new_session=True,  # a terminal's Ctrl-C reaches the parent only, which passes it on once

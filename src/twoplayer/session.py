@@ -93,8 +93,6 @@ def _with_batches(
     device = batches.device
     _require_given(recipe, batches)
     _require_goal(recipe)
-    for tracker in recipe.tracking:
-        tracker.require()
     schedule = Schedule.of(recipe, batches)
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         state = new_state(recipe, data.shape, len(data.class_names), device)
@@ -102,7 +100,8 @@ def _with_batches(
         if isinstance(state.game.augmentation, FollowsOverfitting):
             state.held_out = held_out_batches(recipe, state.game.augmentation.follows, device)
         try_out(state, batches.some(2, batches.stream), batches.stream)
-        return _run(folder, recipe, data, batches, schedule, state, stop, resume=resume, quiet=quiet)
+        with fitting_threads(state.game, recipe.batch_size):
+            return _run(folder, recipe, data, batches, schedule, state, stop, resume=resume, quiet=quiet)
 
 
 def batches_of(recipe: Recipe, data: ImageData, device: torch.device) -> Batches:
@@ -170,8 +169,7 @@ def _play(
     else:
         recorder.publish(state)
     try:
-        with fitting_threads(state.game, recipe.batch_size):
-            train_loop(state, recipe, batches, schedule, recorder, stop)
+        train_loop(state, recipe, batches, schedule, recorder, stop)
     except Diverged as error:
         write_json(recorder.folder.failure, {"step": error.step, "words": str(error)})
         write_report(recorder.folder, doctor_notes(recorder.folder, recipe))

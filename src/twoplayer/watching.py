@@ -15,7 +15,7 @@ from twoplayer.core.batch import Batch
 from twoplayer.core.errors import UserError
 from twoplayer.core.protocols import Supervised
 from twoplayer.core.rng import Stream
-from twoplayer.core.tracking import Tracked, Tracking
+from twoplayer.core.tracking import Tracked, Tracker, Tracking
 from twoplayer.data.batches import Batches, IndexedBatches
 from twoplayer.data.images import ImageData
 from twoplayer.evaluation import doctor, vitals
@@ -87,9 +87,16 @@ def tracked(folder: RunFolder, recipe: Recipe, step: int) -> Iterator[dict[str, 
     with ExitStack() as stack:
         begun: dict[str, Tracking] = {}
         for tracker in recipe.tracking:
-            begun[tracker.name] = tracker.begin(told)
+            begun[tracker.name] = _begun(tracker, told)
             stack.callback(_ended, tracker.name, begun[tracker.name])
         yield begun
+
+
+def _begun(tracker: Tracker, told: Tracked) -> Tracking:
+    try:
+        return tracker.begin(told)
+    except ImportError as error:
+        raise UserError(f"tracking: {tracker.name} is installed and cannot be used: {error}") from error
 
 
 def _ended(name: str, tracking: Tracking) -> None:

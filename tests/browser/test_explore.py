@@ -186,8 +186,8 @@ def test_bad_requests_are_refused_in_words(served: Served) -> None:
         (("a", 0, 4, None, 10**9, 1.0), "greater than maximum value 50"),
         (("a", -1, 4, None, 1, 1.0), "less than minimum value 0"),
         (("a", 0, 4, None, 1, float("inf")), "greater than maximum value 1.0"),
-        (("../outside", 0, 4, None, 1, 1.0), "not in the list of choices"),
-        ((str(served.runs / "a"), 0, 4, None, 1, 1.0), "not in the list of choices"),
+        (("../outside", 0, 4, None, 1, 1.0), "there is no run '../outside' here any more"),
+        ((str(served.runs / "a"), 0, 4, None, 1, 1.0), "there is no run"),
         (("a", 0, 4, "7", 1, 1.0), "not in the list of choices"),
     ):
         assert why in served.ask("draw", *data)

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from twoplayer.core.errors import UserError
-from twoplayer.explore.app import serve
+from twoplayer.explore.address import is_own, require_servable
 from twoplayer.explore.checked import bounded, whole
-from twoplayer.explore.guard import Guard, is_own
+from twoplayer.explore.guard import Guard
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.1", "localhost", "::1"])
@@ -23,7 +23,7 @@ def test_addresses_that_others_reach(host: str, tmp_path: Path) -> None:
     assert not is_own(host)
     for user, password in ((None, None), ("me", None), (None, "secret"), ("", "")):
         with pytest.raises(UserError, match="open to other machines"):
-            serve(tmp_path, host, 7860, user, password)
+            require_servable(tmp_path, host, 7860, user, password)
 
 
 @pytest.mark.parametrize(
@@ -55,14 +55,14 @@ def test_a_page_with_a_password_answers_under_any_name_but_to_itself_alone() -> 
 
 def test_what_cannot_be_served_is_said(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such folder"):
-        serve(tmp_path / "none", "127.0.0.1", 7860, None, None)
+        require_servable(tmp_path / "none", "127.0.0.1", 7860, None, None)
     with pytest.raises(UserError, match="needs a password"):
-        serve(tmp_path, "127.0.0.1", 7860, "me", None)
+        require_servable(tmp_path, "127.0.0.1", 7860, "me", None)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         with pytest.raises(UserError, match="is taken"):
-            serve(tmp_path, "127.0.0.1", taken.getsockname()[1], None, None)
+            require_servable(tmp_path, "127.0.0.1", taken.getsockname()[1], None, None)
 
 
 @pytest.mark.parametrize("value", [None, float("nan"), float("inf"), "3", True, [3], 2.5, -1, 10**9, {}])

@@ -89,6 +89,18 @@ def test_a_log_that_grows_is_a_training(library: Library) -> None:
     assert not entry.is_training
 
 
+def test_a_run_that_its_goal_has_ended_is_finished(library: Library) -> None:
+    entry = library.entry("a")
+    lines = entry.folder.metrics.read_text().splitlines(keepends=True)
+    entry.folder.metrics.write_text("".join(lines[:1]))
+    assert entry.is_training
+    reached = float(json.loads(lines[0])["loss/generator"]) + 1e-3
+    goal = f"stop: {{metric: loss/generator, below: {reached}}}\n"
+    entry.folder.config.write_text(entry.folder.config.read_text() + goal)
+    os.utime(entry.folder.config, ns=(0, 2))
+    assert (entry.progress, entry.is_training) == (1.0, False)
+
+
 def test_a_run_that_is_made_longer_is_training_again(library: Library) -> None:
     entry = library.entry("a")
     assert (entry.steps, entry.progress) == (6, 1.0)

@@ -28,7 +28,7 @@ assert 'torch' not in sys.modules
 set_up_process()
 print(os.environ['GOMP_SPINCOUNT'], os.environ['THP_MEM_ALLOC_ENABLE'])
 """
-    assert told_by(code) == "100 1"
+    assert told_by(code) == "20000 1"
     assert told_by(code, GOMP_SPINCOUNT="7") == "7 1"
 
 

@@ -96,7 +96,7 @@ def test_what_is_not_installed_is_said(
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(UserError, match=f"tracking: {name}.*pip install"):
-        trained(f"[{name}]", tmp_path / "run")
+        trained(f"[{name}]", tmp_path / "run", "seeds=2")
     assert not (tmp_path / "run").exists()
 
 

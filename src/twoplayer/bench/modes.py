@@ -27,6 +27,7 @@ from twoplayer.runs.environment import describe_environment
 from twoplayer.session import try_out
 from twoplayer.training.loop import Schedule, train
 from twoplayer.training.state import TrainingState, new_state, prepare
+from twoplayer.training.threads import fitting_threads
 
 DATA: tuple[KnownModes, ...] = (RING, GRID, StackedMnist())
 
@@ -174,7 +175,8 @@ def _run(data: KnownModes, recipe: Recipe, device: torch.device, told: Callable[
         prepare(state, recipe, batches)
         try_out(state, batches.some(2, stream), stream)
         try:
-            train(state, recipe, batches, schedule, Watcher(told), StopRequest())
+            with fitting_threads(state.game, recipe.batch_size):
+                train(state, recipe, batches, schedule, Watcher(told), StopRequest())
             figures = data.judge(state.generator_for_use, recipe.latents, stream.child("fakes"))
         except Diverged:
             figures = {name: NOTHING_FOUND[name] for name in data.floor(stream)}

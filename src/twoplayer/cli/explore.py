@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -18,12 +19,13 @@ def explore(
     """Open a page in the browser: watch trainings while they run, and play with what they made."""
     from twoplayer.core.console import say
     from twoplayer.core.errors import UserError
+    from twoplayer.explore.address import require_servable
 
-    say("one moment")
-    try:
-        import gradio  # noqa: F401
-    except ImportError as error:
-        raise UserError("explore needs its extra: pip install 'twoplayer[explore]'") from error
+    password = os.environ.get("TWOPLAYER_PASSWORD")
+    if find_spec("gradio") is None:
+        raise UserError("explore needs its extra: pip install 'twoplayer[explore]'")
+    require_servable(runs, host, port, user, password)
+    say("one moment")  # Gradio takes seconds to come
     from twoplayer.explore.app import serve
 
-    serve(runs, host, port, user, os.environ.get("TWOPLAYER_PASSWORD"))
+    serve(runs, host, port, user, password)

@@ -2,9 +2,9 @@
 
 Training takes and gives back tensors of tens of megabytes all the time. By default glibc asks the system for each anew,
 and the first touch of every page costs as much as a pass over it; here freed memory is kept and used again, in huge
-pages where the system offers them. OpenMP's threads, when they wait, give the core away at once: two trainings on the
-same cores, or one on virtual cores that are halves of a real one, are otherwise slowed many times over. Numbers below
-1e-38 count as zero, because processors compute with them slowly.
+pages where the system offers them. OpenMP's threads, when they wait, give the core away sooner than by default: two
+trainings on the same cores otherwise slow each other many times over. Numbers below 1e-38 count as zero, because
+processors compute with them slowly.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
 
 ENVIRONMENT = {
     "THP_MEM_ALLOC_ENABLE": "1",  # torch asks for huge pages
-    "GOMP_SPINCOUNT": "100",  # turns of a waiting loop before a thread sleeps; the default is 300,000
+    "GOMP_SPINCOUNT": "20000",  # turns of a waiting loop before a thread sleeps; the default is 300,000
 }
 """What torch and its OpenMP read when they are loaded."""
 

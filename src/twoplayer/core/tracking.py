@@ -39,7 +39,8 @@ class Tracked:
 def importable(package: str) -> bool:
     """Whether a package is installed, without importing it."""
     try:
-        return find_spec(package) is not None
+        found = find_spec(package)
+        return found is not None and found.origin is not None  # a folder of that name is no package
     except (ImportError, ValueError):  # it, or the package around it, was hidden
         return False
 

@@ -8,7 +8,7 @@ from typing import Any
 from twoplayer.core.metric import badness
 from twoplayer.core.tables import Table
 from twoplayer.evaluation.figures import provenance
-from twoplayer.runs.cards import measured, number
+from twoplayer.runs.cards import measured
 
 BETTER = {"lower": "lower", "higher": "higher", "half": "0.5"}
 HEAD = ("figure", "fakes", "+-", "floor", "+-", "better")
@@ -46,8 +46,7 @@ def rows(figures: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
     ]
     for name, figure in figures.items():
         if "value" in figure:
-            cells = [measured(figure[key]) for key in ("value", "spread")]
-            cells += [number(figure[key]) for key in ("floor", "floor_spread")]
+            cells = (measured(figure[key]) for key in ("value", "spread", "floor", "floor_spread"))
             found.append([name, *cells, BETTER[figure["better"]]])
     return found
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import socket
 from contextlib import suppress
@@ -14,11 +13,11 @@ import gradio as gr
 from starlette.middleware import Middleware
 
 from twoplayer.core.console import say
-from twoplayer.core.errors import UserError
 from twoplayer.explore import compare, judge, latent, learn, runs, sample, watch
-from twoplayer.explore.guard import Guard, is_own
+from twoplayer.explore.address import is_own
+from twoplayer.explore.guard import Guard
 from twoplayer.explore.library import Library
-from twoplayer.explore.page import QUIETLY, Page, lenient
+from twoplayer.explore.page import QUIETLY, Page, Runs
 from twoplayer.explore.words import translations
 
 TABS = {tab.__name__.rpartition(".")[2]: tab.tab for tab in (runs, watch, sample, latent, compare, judge, learn)}
@@ -49,9 +48,7 @@ def build(root: Path) -> tuple[gr.Blocks, gr.I18n]:
     with gr.Blocks(title="twoplayer", analytics_enabled=False, delete_cache=(SECONDS_KEPT, SECONDS_KEPT)) as blocks:
         with gr.Row(elem_id="head"):
             gr.Markdown("# twoplayer", elem_id="title")
-            chosen = lenient(
-                gr.Dropdown([], label=languages("run"), elem_id="chosen", interactive=True, filterable=True)
-            )
+            chosen = Runs([], label=languages("run"), elem_id="chosen", interactive=True, filterable=True)
         with gr.Tabs(elem_id="tabs"):
             places, timers = {}, {}
             for name, tab in TABS.items():
@@ -73,24 +70,11 @@ def serve(root: Path, host: str, port: int, user: str | None, password: str | No
 
     Args:
         root: the folder whose runs are shown.
-        host: the address to listen at; others than this machine's own need user and password.
+        host: the address to listen at; all of it was found fit by `require_servable`.
         port: to listen at.
         user: who may look.
         password: of the user.
-
-    Raises:
-        UserError: there is no such folder, the address is open to others without a password, or the port is taken.
     """
-    if not root.is_dir():
-        raise UserError(f"{root}: no such folder; twoplayer train makes runs in runs/")
-    own = is_own(host)
-    if not own and not (user and password):
-        raise UserError(f"--host {host} is open to other machines: it needs --user NAME and $TWOPLAYER_PASSWORD")
-    if ":" in host:
-        raise UserError(f"--host {host}: an IPv4 address or a name")
-    if user and not password:
-        raise UserError(f"--user {user} needs a password in $TWOPLAYER_PASSWORD")
-    _require_free(host, port)
     with suppress(AttributeError, OSError):  # there is no such thing on Windows
         os.nice(NICENESS)
     blocks, languages = build(root)
@@ -115,23 +99,12 @@ def serve(root: Path, host: str, port: int, user: str | None, password: str | No
         enable_monitoring=False,
         pwa=False,
         app_kwargs={
-            "middleware": [Middleware(Guard, own=own)],
+            "middleware": [Middleware(Guard, own=is_own(host))],
             "docs_url": None,
             "redoc_url": None,
             "openapi_url": None,
         },
     )
-
-
-def _require_free(host: str, port: int) -> None:
-    """Raise UserError when nobody could listen there."""
-    try:
-        with socket.create_server((host, port)):
-            pass
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise UserError(f"port {port} is taken; choose another with --port") from error
-        raise UserError(f"--host {host} --port {port}: {error.strerror or error}") from error
 
 
 def theme() -> Any:

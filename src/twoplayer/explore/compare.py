@@ -12,7 +12,7 @@ from twoplayer.core.errors import UserError
 from twoplayer.evaluation.compare import Line, compared
 from twoplayer.explore.checked import MOST_SEED, whole
 from twoplayer.explore.entry import Entry
-from twoplayer.explore.page import COMPUTED, QUIETLY, Page, alone, in_words, lenient, shown_picture, teller
+from twoplayer.explore.page import COMPUTED, QUIETLY, Page, Runs, alone, in_words, shown_picture, teller
 from twoplayer.runs.cards import number
 
 MOST_RUNS = 4
@@ -23,7 +23,7 @@ def tab(page: Page, chosen: gr.Dropdown, blocks: gr.Blocks) -> None:
     """Two to four runs."""
     words = page.words
     places: dict[str, Any] = {"label": words("compare-runs"), "elem_id": "compared", "interactive": True}
-    runs = lenient(gr.Dropdown([], multiselect=True, max_choices=MOST_RUNS, **places))
+    runs = Runs([], multiselect=True, max_choices=MOST_RUNS, **places)
     with gr.Row():
         seed = gr.Number(0, precision=0, minimum=0, maximum=MOST_SEED, label=words("seed"), elem_id="compare-seed")
         count = gr.Slider(4, MOST_EACH, 16, step=1, label=words("count"), elem_id="compare-count")

@@ -53,7 +53,7 @@ def chart(
     if level is not None:
         lines.append(_line(f"0,{(high - level) * up:.1f} {WIDTH},{(high - level) * up:.1f}", "chart-level"))
     lines += [_line(path(_drawn(points)), "chart-curve", keys[key][1]) for key, points in curves.items()]
-    sides = "".join(f'<span style="top:{(high - each) / (high - low):.1%}">{each:g}</span>' for each in marks)
+    sides = "".join(f'<span style="top:{(high - each) / (high - low):.1%}">{each:.10g}</span>' for each in marks)
     legend = "".join(
         f'<span class="plane-key"><i class="plane-line" style="--mark:{keys[key][1]}"></i>'
         f"{escape(keys[key][0])} {points[-1][1]:.3g}</span>"
@@ -74,7 +74,7 @@ def ticks(low: float, high: float) -> list[float]:
     power = 10.0 ** math.floor(math.log10(most) + 1e-9)
     step = next(each * power for each in (5.0, 2.0, 1.0) if each * power <= 1.001 * most)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-    return [round(place * step, 12) for place in range(first, last + 1)]
+    return [round(place * step, 1 - math.floor(math.log10(step))) for place in range(first, last + 1)]
 
 
 def _points(rows: Sequence[Row], key: str) -> list[tuple[float, float]]:

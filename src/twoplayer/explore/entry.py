@@ -124,9 +124,8 @@ class Entry:
         rows, steps, goal = self.rows, self.steps, self.recipe.stop
         figures: dict[str, Any] = dict(rows[-1]) if rows else {}
         figure = figures.get(goal.metric) if goal else None
-        if goal is not None and figure is not None and goal.reached(figure):
-            return 1.0
-        done = min((rows[-1]["step"] or 0) / steps, 1.0) if rows and steps else 0.0
+        reached = goal is not None and figure is not None and goal.reached(figure)
+        done = 1.0 if reached else min((rows[-1]["step"] or 0) / steps, 1.0) if rows and steps else 0.0
         return (self.level[0] + done) / self.level[1] if self.level else done
 
     @property

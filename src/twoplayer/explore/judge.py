@@ -165,12 +165,16 @@ def _features(page: Page, chosen: gr.Dropdown) -> None:
         told = told_to(run, [] if labels is None else labels.tolist(), len(reals))
         first = {name: values[:1] for name, values in told.items()}
         layers = len(feature_maps(run.discriminator, to_float(reals[:1]), first))
-        number = min(whole(layer, 1, MOST_LAYERS, "layer"), layers)
+        number = min(whole(layer, 1, max(layers, MOST_LAYERS), "layer"), layers)
         found = strongest_responses(run.discriminator, reals, number - 1, CHANNELS, min(RESPONDING, len(reals)), told)
         heads = [t for c in found.channels for t in (f"#{c}", "")]
         return tile(found.tiles(), 2 * len(found.channels), heads), gr.update(maximum=max(layers, 2), value=number)
 
+    def begin_anew() -> Any:
+        return gr.update(maximum=MOST_LAYERS, value=1)
+
     features.click(responded, [chosen, layer], [responses, layer], **COMPUTED)
+    chosen.change(begin_anew, None, layer, **QUIETLY)
 
 
 def gallery(name: str) -> gr.Gallery:

@@ -119,10 +119,13 @@ def alone(page: Page) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     return held
 
 
-def lenient(dropdown: gr.Dropdown) -> gr.Dropdown:
-    """The same, without Gradio's own check of what was chosen: a run that is gone meanwhile is answered in words."""
-    dropdown.preprocess = lambda payload: payload  # type: ignore[method-assign]
-    return dropdown
+class Runs(gr.Dropdown):
+    """A dropdown of runs, without Gradio's own check of what was chosen: the library answers, in words."""
+
+    is_template = True  # to the browser it is a dropdown
+
+    def preprocess(self, payload: Any) -> Any:
+        return payload
 
 
 def picture_place(label: Any, name: str, height: int) -> gr.Image:

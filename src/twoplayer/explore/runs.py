@@ -92,7 +92,7 @@ def figure_of(entry: Entry) -> str:
     """The Frechet distance that `evaluate` took, with its spread and floor."""
     for name, each in entry.figures.items():
         if name.startswith(FIGURE):
-            return f"{name} {measured(each['value'])} ± {measured(each['spread'])}, floor {number(each['floor'])}"
+            return f"{name} {measured(each['value'])} ± {measured(each['spread'])}, floor {measured(each['floor'])}"
     return "-"
 
 

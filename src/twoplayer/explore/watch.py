@@ -65,12 +65,14 @@ def shown(entry: Entry, place: float, follows: bool, before: Any, tell: Callable
     rows, steps = entry.rows, entry.folder.sample_steps()
     newest = max(len(steps) - 1, 0)
     at = newest if follows else nearest(steps, place)
-    drawn = len(rows) - len(rows) % max(len(rows) // MOST_POINTS, 1)  # what is less than a point is not drawn anew
+    lately = len(rows) % max(len(rows) // MOST_POINTS, 1) if entry.is_training else 0
+    drawn = len(rows) - lately  # what is less than a point is not drawn anew
     state = (entry.name, drawn, steps[at] if steps else None, newest, entry.is_training, len(rows))
     before = before if before and before[0] == entry.name else (entry.name, *[None] * 5)
     if state == before:
         return (gr.skip(),) * 6
     new_log, new_grid = state[1] != before[1], state[2] != before[2]
+    rows = [row for row in rows if row.get("level") == rows[-1].get("level")]  # of a pyramid, what trains now
     return (
         state_of(entry, tell),
         opened(entry, state[2]) if new_grid else gr.skip(),

@@ -68,7 +68,7 @@ def figures_table(figures: Mapping[str, Any] | None) -> str:
         return "None were taken; `twoplayer evaluate` takes them."
     rows = [
         f"| {name} | {measured(each['value'])} +- {measured(each['spread'])} "
-        f"| {number(each['floor'])} | {each['better']} | {provenance(each)} |"
+        f"| {measured(each['floor'])} | {each['better']} | {provenance(each)} |"
         for name, each in found.items()
     ]
     head = "| figure | value | floor (real against real) | better | from |\n|---|---|---|---|---|"
@@ -97,7 +97,7 @@ def number(value: float | None) -> str:
 
 
 def measured(value: float | None) -> str:
-    """Of a figure its value or spread, four digits; what JSON has no number for, and calls null, is infinite."""
+    """Of a figure its value, spread or floor, four digits; what JSON has no number for, and calls null, is infinite."""
     return number(float("inf") if value is None else value)
 
 

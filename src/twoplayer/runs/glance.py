@@ -123,7 +123,7 @@ def _from_figures(folder: RunFolder) -> dict[str, str]:
         return {}
     found = single_figures(json.loads(folder.evaluation.read_text(encoding="utf-8")))
     shown = {
-        name: f"{measured(each['value'])} +- {measured(each['spread'])} (floor {number(each['floor'])})"
+        name: f"{measured(each['value'])} +- {measured(each['spread'])} (floor {measured(each['floor'])})"
         for name, each in list(found.items())[:MOST_FIGURES]
     }
     more = len(found) - len(shown)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
-from twoplayer.runs.cards import measured, number, provenance, single_figures
+from twoplayer.runs.cards import measured, provenance, single_figures
 from twoplayer.runs.files import write_text
 from twoplayer.runs.folder import RunFolder
 from twoplayer.runs.grids import Grid, grids_of
@@ -176,7 +176,7 @@ def _figures(figures: dict[str, Any]) -> str:
         return ""
     cells = "".join(
         f"<tr><th>{html.escape(name)}<td>{measured(each['value'])}<td>+- {measured(each['spread'])}"
-        f"<td>{number(each['floor'])}<td>{each['better']}<td class=why>{html.escape(provenance(each))}"
+        f"<td>{measured(each['floor'])}<td>{each['better']}<td class=why>{html.escape(provenance(each))}"
         for name, each in found.items()
     )
     warnings = {words for each in found.values() for words in each.get("warnings", ())}

@@ -79,7 +79,7 @@ class TrainingState:
         average: the average of G, where the recipe keeps one.
         discriminator_average: the average of D, where the recipe keeps one.
         step: generator updates done.
-        seconds: time spent in training so far, all sessions together.
+        seconds: time spent in training so far, all sessions together, without compiling.
         best_step: the checkpoint with the lowest in-training figure, 0 before there is one.
         best_figure: that figure.
         goal: the goal that was reached, if one was.

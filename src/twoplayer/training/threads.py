@@ -14,16 +14,20 @@ ALONE_TO = 50e6
 """Multiply-adds of both players for a batch up to which one thread plays alone: some tens of microseconds a layer, less
 than threads can lose by waiting for each other at the end of each (see docs/performance.md)."""
 
+SHARED = "TWOPLAYER_THREADS_SHARED"
+"""In the environment: $OMP_NUM_THREADS is one process's share of the processor, and nobody's choice."""
+
 
 @contextmanager
 def fitting_threads(game: Game, batch_size: int) -> Iterator[None]:
     """One thread for small players, torch's number for the others.
 
-    It depends on the recipe alone, so that a run goes the same way each time: sums are rounded differently by another
+    No clock is asked, so that a run goes the same way each time on one machine: sums are rounded differently by another
     number of threads. Who sets $OMP_NUM_THREADS has chosen.
     """
     threads = torch.get_num_threads()
-    if "OMP_NUM_THREADS" in os.environ or not are_small(game, batch_size):
+    chosen = "OMP_NUM_THREADS" in os.environ and SHARED not in os.environ
+    if chosen or not are_small(game, batch_size):
         yield
         return
     torch.set_num_threads(1)

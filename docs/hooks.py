@@ -23,6 +23,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from twoplayer.cli.main import app
+from twoplayer.core.augmentation import Augmentation
 from twoplayer.core.catalogue import Component, components, discover
 from twoplayer.core.metric import Metric
 from twoplayer.core.protocols import (
@@ -55,6 +56,7 @@ KINDS: dict[str, tuple[str, str, tuple[type[Component], ...]]] = {
     "network": ("networks", "networks", (GeneratorNetwork, DiscriminatorNetwork)),
     "objective": ("objectives", "objectives", (Objective,)),
     "regularizer": ("regularizers", "regularizers", (Regularizer,)),
+    "augmentation": ("augmentations", "augmentations", (Augmentation,)),
     "latents": ("latents", "latents", (Latents,)),
     "optimizer": ("optimizers", "optimizers", (OptimizerRule,)),
     "schedule": ("schedules", "schedules", (ValueSchedule,)),

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from twoplayer.core.augmentation import FollowsOverfitting
 from twoplayer.core.batch import Batch
 from twoplayer.core.errors import Diverged, TrainingStopped, UserError, did_you_mean
 from twoplayer.core.modes import mode
@@ -39,7 +40,7 @@ from twoplayer.training.progress import progress
 from twoplayer.training.recorder import Recorder
 from twoplayer.training.state import TrainingState, new_state, prepare
 from twoplayer.training.threads import fitting_threads
-from twoplayer.watching import doctor_notes, recorder_of, tracked
+from twoplayer.watching import doctor_notes, held_out_batches, recorder_of, tracked
 
 logger = logging.getLogger("twoplayer")
 PLAYERS = ("/generator", "/discriminator")
@@ -97,6 +98,8 @@ def _with_batches(
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         state = new_state(recipe, data.shape, len(data.class_names), device)
         prepare(state, recipe, batches)
+        if isinstance(state.game.augmentation, FollowsOverfitting):
+            state.held_out = held_out_batches(recipe, state.game.augmentation.follows, device)
         try_out(state, batches.some(2, batches.stream), batches.stream)
         with fitting_threads(state.game, recipe.batch_size):
             return _run(folder, recipe, data, batches, schedule, state, stop, resume=resume, quiet=quiet)
@@ -191,7 +194,8 @@ def _require_goal(recipe: Recipe) -> None:
     """Raise UserError when the goal's figure is none that a log can have."""
     penalties = [f"penalty/{rule.name}{role}" for rule in recipe.regularizers for role in ("", *PLAYERS)]
     supervised = ["loss/labeled", CLASSIFIER_ERROR] if isinstance(recipe.objective, Supervised) else []
-    known = [*ALSO, *ALWAYS, *penalties, *supervised, *Annealing(recipe, 1).figures(0)]
+    followed = recipe.augmentation.figures if recipe.augmentation is not None else ()
+    known = [*ALSO, *ALWAYS, *penalties, *supervised, *followed, *Annealing(recipe, 1).figures(0)]
     if recipe.stop is not None and recipe.stop.metric not in known:
         near = did_you_mean(recipe.stop.metric, known)
         raise UserError(f"stop.metric={recipe.stop.metric} is in no log{near} (allowed: {', '.join(known)})")
@@ -205,7 +209,7 @@ def try_out(state: TrainingState, real: Batch, stream: Stream) -> None:
             for player in (game.generator, game.discriminator):
                 stack.enter_context(mode(player.network, training=False))
             fake = game.draw_fakes(real, stream)
-            on_real, on_fake = game.judge(real, real.images, fake)
+            on_real, on_fake = game.judge(real, *(game.shown(images, stream) for images in (real.images, fake)))
             objective = game.objective.at(stream)
             objective.discriminator_loss(on_real, on_fake)
             objective.generator_loss(on_real, on_fake)

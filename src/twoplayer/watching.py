@@ -6,10 +6,12 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, Literal
 
+import torch
 from torch import nn
 
+from twoplayer.core.batch import Batch
 from twoplayer.core.errors import UserError
 from twoplayer.core.protocols import Supervised
 from twoplayer.core.rng import Stream
@@ -29,6 +31,7 @@ from twoplayer.runs.report import Note, Notes
 from twoplayer.runs.sampling import in_turn
 from twoplayer.runs.snapshot import SnapshotInfo
 from twoplayer.training.loop import Schedule
+from twoplayer.training.overfitting import HeldOut
 from twoplayer.training.progress import Progress
 from twoplayer.training.recorder import Recorder
 
@@ -122,14 +125,43 @@ def _vitals(recipe: Recipe, batches: Batches) -> vitals.Probe:
     """Vital signs; held-out images are those of the test split, for sources that have one."""
 
     def held_out() -> Batches | None:
-        data = held_out_data(recipe.data) if recipe.data.split == "train" else None
-        if data is None:
-            return None
-        coarse = recipe.data.condition_on_coarse
-        return IndexedBatches(data, 1, Stream(0), batches.device, condition_on_coarse=coarse)
+        return _held_out(recipe, batches.device)
 
     told = vitals.Told(recipe.generator.takes, recipe.discriminator.takes)
     return vitals.vitals_probe(batches, held_out, recipe.latents, told, recipe.seed)
+
+
+def _held_out(recipe: Recipe, device: torch.device) -> IndexedBatches | None:
+    """Images of the test split, where the source has one and it is not trained on."""
+    data = held_out_data(recipe.data) if recipe.data.split == "train" else None
+    if data is None:
+        return None
+    how = {"flip": recipe.data.flip, "condition_on_coarse": recipe.data.condition_on_coarse}
+    return IndexedBatches(data, 1, Stream(0), device, **how)
+
+
+def held_out_batches(
+    recipe: Recipe, follows: Literal["auto", "held-out", "signs"], device: torch.device
+) -> HeldOut | None:
+    """Batches of images that are not trained on, mirrored as those are; None where none are wanted or there.
+
+    Raises UserError where there are none, but they have to be.
+    """
+    batches = None if follows == "signs" else _held_out(recipe, device)
+    if batches is None:
+        if follows == "held-out":
+            raise UserError(
+                f"augmentation.follows=held-out: {recipe.data.source} has no test split that is not trained on; "
+                "use data.split=train where it has one, else augmentation.follows=signs"
+            )
+        return None
+    found, n = batches, len(batches.images)
+
+    def draw(stream: Stream) -> Batch:
+        places = stream.child("order").permutation(n)[torch.arange(recipe.batch_size) % n]
+        return found.at(places.to(found.images.device), stream.child("flip"))
+
+    return draw
 
 
 def _classifier_error(recipe: Recipe) -> Callable[[nn.Module], float] | None:

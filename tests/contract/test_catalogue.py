@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import twoplayer.recipes.schema  # noqa: F401 - fills the catalogue
+from twoplayer.core.augmentation import Augmentation
 from twoplayer.core.batch import Batch
 from twoplayer.core.catalogue import Component, components, discover
 from twoplayer.core.conditioned import Conditioned, conditioned
@@ -98,23 +99,13 @@ def latent_dim(config: GeneratorNetwork, shape: tuple[int, int, int]) -> int:
 
 
 def test_every_kind_is_there() -> None:
-    kinds = (
-        GeneratorNetwork,
-        DiscriminatorNetwork,
-        Objective,
-        Regularizer,
-        Latents,
-        OptimizerRule,
-        ValueSchedule,
-        Metric,
-        Source,
-    )
-    for kind in kinds:
+    pieces = (Objective, Regularizer, Augmentation, Latents, OptimizerRule, ValueSchedule, Metric, Source)
+    for kind in (GeneratorNetwork, DiscriminatorNetwork, *pieces):
         assert each(kind), kind
 
 
 @pytest.mark.parametrize(
-    "piece", [p for kind in (Objective, Regularizer, Latents, OptimizerRule, Metric) for p in each(kind)]
+    "piece", [p for kind in (Objective, Regularizer, Augmentation, Latents, OptimizerRule, Metric) for p in each(kind)]
 )
 def test_a_piece_is_its_own_configuration(piece: type[Component]) -> None:
     config = piece()
@@ -294,6 +285,34 @@ def test_regularizer(piece: type[Regularizer]) -> None:
         once = [parameter.clone() for parameter in judge.parameters()]
         regularizer.project(judge)
         assert all(torch.equal(a, b) for a, b in zip(once, judge.parameters(), strict=True)), "projecting twice is once"
+
+
+@pytest.mark.parametrize("shape", [*SHAPES, (2, 1, 1)])
+@pytest.mark.parametrize("piece", each(Augmentation))
+def test_augmentation(piece: type[Augmentation], shape: tuple[int, int, int]) -> None:
+    """Changes hang on the stream and the image alone, are new for each image and stream, and can be learned through."""
+    module, images = changing(piece), torch.rand(16, *shape) * 2 - 1
+    changed = module(images, Stream(0))
+    assert changed.shape == images.shape
+    assert changed.dtype == images.dtype
+    assert changed.isfinite().all()
+    assert torch.equal(changed, module(images, Stream(0)))
+    assert not torch.equal(changed, module(images, Stream(1)))
+    same = module(images[:1].expand(16, *shape).contiguous(), Stream(0))
+    assert (same != same[:1]).flatten(1).any(1).any(), "each image has draws of its own"
+    images.requires_grad_()
+    (slope,) = torch.autograd.grad(module(images, Stream(0)).square().sum(), images, create_graph=True)
+    assert (slope != 0).flatten(1).any(1).float().mean() > 0.5, "a gradient reaches the images"
+    (second,) = torch.autograd.grad(slope.square().sum(), images)
+    assert second.isfinite().all(), "and can be differentiated again"
+    twin = piece().build()
+    twin.load_state_dict(module.state_dict())
+    assert torch.equal(twin(images, Stream(0)), changed)
+
+
+def changing(piece: type[Augmentation]) -> nn.Module:
+    """One that does something from the beginning."""
+    return piece.model_validate({"start": 0.8} if "start" in piece.model_fields else {}).build()
 
 
 @pytest.mark.parametrize("piece", each(Latents))

@@ -36,9 +36,11 @@ COMPARED = 32
 def description(recipe: Recipe, device: torch.device) -> dict[str, Any]:
     """What every contender is told; `data.limit` images, else a few batches.
 
-    Where a recipe says size and channels, its data need not be there.
+    Where a recipe says size and channels, its data need not be there. Raises UserError for a game that only ours plays.
     """
     require_precision(recipe.precision, device)
+    if recipe.augmentation is not None:
+        raise UserError("the ordinary steps know no augmentation: compare without it, augmentation=null")
     data = recipe.data
     if data.image_size and data.channels:
         shape, classes = [data.channels, data.image_size, data.image_size], 10

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from twoplayer.core.augmentation import Augmentation
 from twoplayer.core.catalogue import Settings, discover, union_of
 from twoplayer.core.precision import Precision
 from twoplayer.core.protocols import (
@@ -20,7 +21,8 @@ from twoplayer.core.protocols import (
 from twoplayer.core.schedule import Moment, Scheduled, fixed, fixed_at
 from twoplayer.core.tracking import Tracker
 
-for _room in ("networks", "objectives", "regularizers", "latents", "optimizers", "schedules", "trackers"):
+ROOMS = ("networks", "objectives", "regularizers", "augmentations", "latents", "optimizers", "schedules", "trackers")
+for _room in ROOMS:
     discover(f"twoplayer.{_room}")
 
 
@@ -30,6 +32,7 @@ def _named(said: Any) -> Any:
 
 
 if TYPE_CHECKING:
+    AnyAugmentation = Augmentation
     AnyGenerator = GeneratorNetwork
     AnyDiscriminator = DiscriminatorNetwork
     AnyLatents = Latents
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
     AnyRegularizer = Regularizer
     AnyTracker = Tracker
 else:
+    AnyAugmentation = Annotated[union_of(Augmentation), BeforeValidator(_named)]
     AnyGenerator = union_of(GeneratorNetwork)
     AnyDiscriminator = union_of(DiscriminatorNetwork)
     AnyLatents = union_of(Latents)
@@ -203,6 +207,7 @@ class Recipe(Settings):
         checkpoint_every: steps between checkpoints.
         keep_checkpoints: how many of the newest are kept, besides the best.
         grid_images: pictures in a grid of samples.
+        augmentation: random changes of all images that D sees, by name or as a piece: diffaugment, adaptive.
         precision: "bf16" lets layers compute in bfloat16, "auto" does where the device has it; see core/precision.py.
         fast: play through chains of layers where the players allow it: the same step in less time.
         compile: whether gradients come from compiled programs; "auto": in long runs of small dense players on a CPU.
@@ -230,6 +235,7 @@ class Recipe(Settings):
     discriminator: AnyDiscriminator
     objective: AnyObjective
     regularizers: Annotated[tuple[AnyRegularizer, ...], Field(strict=False)] = ()
+    augmentation: AnyAugmentation | None = None
     play: Annotated[Play, Field(discriminator="name")]
     optimizers: Optimizers
     average: Average | None = None
@@ -255,6 +261,11 @@ class Recipe(Settings):
             raise ValueError(f"objective.name={self.objective.name} makes no use of data.labeled_per_class")
         if self.levels:
             self._check_levels()
+        judging = [self.level(number).discriminator for number in range(len(self.levels))] or [self.discriminator]
+        if self.augmentation is not None and any("condition" in each.takes for each in judging):
+            raise ValueError(
+                "augmentation: D is shown a condition beside each image, which would not be changed with it"
+            )
         return self
 
     def _check_levels(self) -> None:

@@ -72,9 +72,12 @@ class Fast:
 
 
 def fast_moves(game: Game) -> Fast | None:
-    """None where D is no chain, or its objective or a penalty looks at it in a way that a chain cannot answer."""
+    """None where D is no chain, images are changed before it, or its objective or a penalty looks at it in a way that a
+    chain cannot answer."""
     slopes = game.slope_penalties
     if game.discriminator.takes or game.supervised or len(slopes) < len(game.penalties):
+        return None
+    if game.augmentation is not None:
         return None
     chain = chain_through(game.discriminator.network, Setting(game.dtype))
     if chain is None:

@@ -11,7 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from twoplayer.core.batch import BatchSupply, IndexedSupply
+from twoplayer.core.batch import Batch, BatchSupply, IndexedSupply
 from twoplayer.core.errors import Diverged, TrainingStopped
 from twoplayer.core.rng import Stream
 from twoplayer.core.stop import StopRequest
@@ -19,6 +19,7 @@ from twoplayer.recipes.schema import Recipe
 from twoplayer.training.annealing import Annealing, changes_penalties
 from twoplayer.training.captured import Block, CudaGraph, can_be_captured
 from twoplayer.training.compiled import is_compiled
+from twoplayer.training.overfitting import follow_overfitting
 from twoplayer.training.play import play_step
 from twoplayer.training.program import Programs
 from twoplayer.training.state import TrainingState
@@ -153,9 +154,17 @@ def one_step(state: TrainingState, recipe: Recipe, batches: BatchSupply, stream:
     numbers = count(state.step * recipe.play.discriminator_steps)
     place = stream.child(state.step + 1)
     place.child("layers").seed_torch()
-    report = play_step(recipe.play, state.game, lambda: batches[next(numbers)], place)
+    shown: list[Batch] = []
+
+    def next_batch() -> Batch:
+        shown[:] = [batches[next(numbers)]]
+        return shown[0]
+
+    report = play_step(recipe.play, state.game, next_batch, place)
     state.update_averages()
     state.step += 1
+    images = recipe.batch_size * recipe.play.discriminator_steps
+    report |= follow_overfitting(state.game, shown[0], state.held_out, place.child("overfitting"), state.step, images)
     if not is_on_gpu(state):  # there the host does not wait for a step; the log's sums tell soon enough
         players = (state.game.generator, state.game.discriminator)
         gradients = [p.grad for player in players for p in player.parameters() if p.grad is not None]

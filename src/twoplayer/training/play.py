@@ -52,8 +52,8 @@ class Plain:
         fake = game.draw_fakes(real, stream)
         if game.objective.generator_judges_real:
             with torch.no_grad():
-                (on_real,) = game.judge(real, real.images)
-        (on_fake,) = game.judge(real, fake)
+                (on_real,) = game.judge(real, game.shown(real.images, stream.child("real")))
+        (on_fake,) = game.judge(real, game.shown(fake, stream.child("fake")))
         loss, report = generator_loss(game, on_real, on_fake)
         game.generator.differentiate(loss)
         return report

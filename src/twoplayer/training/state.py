@@ -20,6 +20,7 @@ from twoplayer.core.rng import Stream
 from twoplayer.core.schedule import BEGINNING, fixed_at
 from twoplayer.recipes.schema import Average, Goal, Recipe
 from twoplayer.training.ema import averaged
+from twoplayer.training.overfitting import HeldOut
 from twoplayer.training.step import Game, Player, Report
 
 Tree = dict[str, Any]
@@ -84,6 +85,7 @@ class TrainingState:
         best_figure: that figure.
         goal: the goal that was reached, if one was.
         compiled: whether its moves are compiled; None before that is decided, once for all sessions.
+        held_out: images that are not trained on, for an augmentation that asks for them; no part of a checkpoint.
     """
 
     game: Game
@@ -96,6 +98,7 @@ class TrainingState:
     best_figure: float = float("inf")
     goal: Goal | None = None
     compiled: bool | None = None
+    held_out: HeldOut | None = None
 
     def has_reached(self, goal: Goal | None) -> bool:
         """Whether the run has ended because of this goal."""
@@ -156,6 +159,7 @@ class TrainingState:
             "discriminator_average": (
                 {} if self.discriminator_average is None else dict(self.discriminator_average.state_dict())
             ),
+            "augmentation": {} if self.game.augmentation is None else dict(self.game.augmentation.state_dict()),
             "meters": {"sums": dict(self.meters.sums), "steps": self.meters.steps, "seconds": self.meters.seconds},
             "step": self.step,
             "seconds": self.seconds,
@@ -178,6 +182,8 @@ class TrainingState:
             self.average.load_state_dict(tree["average"])
         if self.discriminator_average is not None:
             self.discriminator_average.load_state_dict(tree["discriminator_average"])
+        if self.game.augmentation is not None:
+            self.game.augmentation.load_state_dict(tree["augmentation"])
         meters = tree["meters"]
         self.meters = Meters(meters["sums"], meters["steps"], meters["seconds"])
         self.step, self.seconds = tree["step"], tree["seconds"]
@@ -224,6 +230,7 @@ def new_state(
         objective=recipe.objective,
         regularizers=tuple(fixed_at(rule, BEGINNING) for rule in recipe.regularizers),
         latents=recipe.latents,
+        augmentation=None if recipe.augmentation is None else recipe.augmentation.build().to(device),
         fast=recipe.fast,
         dtype=compute_dtype(recipe.precision, device),
     )

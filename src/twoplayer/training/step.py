@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from twoplayer.core.augmentation import Augmented
 from twoplayer.core.batch import Batch
 from twoplayer.core.conditioned import conditioned
 from twoplayer.core.protocols import (
@@ -78,6 +79,7 @@ class Game:
     """Two players and the rules between them.
 
     Attributes:
+        augmentation: changes all images that D sees, if anything does.
         fast: play through chains of layers where the players allow it (see `fast.py`).
         dtype: what layers compute in, if not their own dtype (see `core/precision.py`).
         programs: compiled moves, where they are to be compiled.
@@ -88,6 +90,7 @@ class Game:
     objective: Objective
     regularizers: tuple[Regularizer, ...]
     latents: Latents
+    augmentation: nn.Module | None = None
     fast: bool = True
     dtype: torch.dtype | None = None
     programs: Programs | None = None
@@ -130,6 +133,20 @@ class Game:
             return nullcontext()
         return torch.autocast(real.images.device.type, self.dtype)
 
+    def shown(self, images: Tensor, stream: Stream) -> Tensor:
+        """What D is to see of images [N, C, H, W], with a graph to them."""
+        if self.augmentation is None:
+            return images
+        changed: Tensor = self.augmentation(images, stream.child("augmentation"))
+        return changed
+
+    def told_judge(self, real: Batch, stream: Stream) -> nn.Module:
+        """D with a batch's labels and conditions filled in, and all images that it is given changed before."""
+        judge = self.discriminator.told(real)
+        if self.augmentation is None:
+            return judge
+        return Augmented(judge, self.augmentation, stream.child("augmentation"))
+
     def judge(self, real: Batch, *batches: Tensor) -> list[Verdict]:
         """D's verdicts on batches of as many images as `real`, of its labels and conditions."""
         with self.computing(real):
@@ -164,7 +181,10 @@ def discriminator_loss(game: Game, real: Batch, fake: Tensor, stream: Stream) ->
     """D's scalar loss with its penalties, its verdicts on reals and fakes, and what is worth logging about it."""
     objective = game.objective.at(stream.child("objective"))
     labeled = real.labeled if isinstance(objective, Supervised) else None
-    on_real, on_fake, *on_labeled = game.judge(real, real.images, fake, *([labeled.images] if labeled else []))
+    shown = [game.shown(real.images, stream.child("real")), game.shown(fake, stream.child("fake"))]
+    if labeled is not None:
+        shown.append(game.shown(labeled.images, stream.child("labeled")))
+    on_real, on_fake, *on_labeled = game.judge(real, *shown)
     loss = objective.discriminator_loss(on_real, on_fake).mean()
     report: Report = {}
     if isinstance(objective, Supervised) and labeled is not None:
@@ -172,9 +192,9 @@ def discriminator_loss(game: Game, real: Batch, fake: Tensor, stream: Stream) ->
         cost = objective.labeled_loss(on_labeled[0], labeled.labels).mean()
         report["loss/labeled"] = cost.detach()
         loss = loss + cost
-    judge = game.discriminator.told(real)
     for penalty in game.penalties:
         place = stream.child("penalty", penalty.name)
+        judge = game.told_judge(real, place)
         with game.computing(real):
             cost = penalty.discriminator_penalty(judge, real, fake.detach(), place).mean()
         report[f"penalty/{penalty.name}"] = cost.detach()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from pathlib import Path
 from typing import Any, Literal
@@ -9,7 +10,9 @@ from typing import Any, Literal
 import torch
 
 from twoplayer.core.errors import TrainingStopped, UserError
+from twoplayer.core.joining import joined
 from twoplayer.core.process import flush_denormals, keep_compiled, keep_memory
+from twoplayer.core.ranks import Ranks, are_several
 from twoplayer.core.stop import StopRequest
 from twoplayer.data.images import ImageData
 from twoplayer.data.source import open_source
@@ -68,20 +71,31 @@ def train(
     keep_memory()
     flush_denormals()
     keep_compiled()
-    with stop.listening():
-        resolved = _located(_resolved(folder, named, changes, resume=resume))
+    chosen = choose_device(device)
+    with stop.listening(), joined(chosen) as ranks:
+        resolved = ranks.told(_located(_resolved(folder, named, changes, resume=resume)) if ranks.writes else None)
+        assert resolved is not None
+        _require_one_game(resolved, ranks)
         for tracker in resolved.tracking:
             tracker.require()
-        chosen = choose_device(device)
         with explaining_memory(resolved):
             loaded = load_data(resolved.data, quiet=quiet, stop=stop)
         with explaining_memory(resolved, loaded):
-            if resolved.seeds > 1:
+            if ranks.count > 1:
+                folder = run_session(folder, resolved, loaded, chosen, stop, resume=resume, quiet=quiet, ranks=ranks)
+            elif resolved.seeds > 1:
                 folder = _run_seeds(folder, resolved, loaded, chosen, stop, quiet=quiet)
             else:
                 run = run_pyramid if resolved.levels else run_session
                 folder = run(folder, resolved, loaded, chosen, stop, resume=resume, quiet=quiet)
     return Run(folder.path)
+
+
+def _require_one_game(recipe: Recipe, ranks: Ranks) -> None:
+    """Raise UserError when several processes are to train several games."""
+    if ranks.count > 1 and (recipe.seeds > 1 or recipe.levels):
+        what = f"seeds={recipe.seeds}" if recipe.seeds > 1 else "a pyramid"
+        raise UserError(f"{what} is several trainings: start each with its own {ranks.count} processes")
 
 
 def _resolved(folder: RunFolder | None, named: str | None, changes: list[Override], *, resume: bool) -> Recipe:
@@ -147,7 +161,7 @@ def choose_device(name: str) -> torch.device:
     """The device that a name means; "auto" takes an accelerator when there is one. Raises UserError."""
     if name == "auto":
         if torch.cuda.is_available():
-            return torch.device("cuda")
+            return torch.device("cuda", int(os.environ["LOCAL_RANK"])) if are_several() else torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)

@@ -6,6 +6,7 @@ import logging
 import shlex
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from twoplayer.core.errors import Diverged, TrainingStopped, UserError, did_you_
 from twoplayer.core.modes import mode
 from twoplayer.core.precision import require_precision
 from twoplayer.core.protocols import Supervised
+from twoplayer.core.ranks import ALONE, Ranks
 from twoplayer.core.rng import Stream
 from twoplayer.core.stop import StopRequest
 from twoplayer.data.batches import Batches, IndexedBatches, StreamedBatches
@@ -38,6 +40,7 @@ from twoplayer.training.loop import Schedule
 from twoplayer.training.loop import train as train_loop
 from twoplayer.training.progress import progress
 from twoplayer.training.recorder import Recorder
+from twoplayer.training.shares import Following
 from twoplayer.training.state import TrainingState, new_state, prepare
 from twoplayer.training.threads import fitting_threads
 from twoplayer.watching import doctor_notes, held_out_batches, recorder_of, tracked
@@ -72,12 +75,17 @@ def run_session(
     *,
     resume: bool,
     quiet: bool,
+    ranks: Ranks = ALONE,
 ) -> RunFolder:
-    """Train to the recipe's end in a folder (the next free one without one) and write everything about it there."""
+    """Train to the recipe's end in a folder (the next free one without one) and write everything about it there.
+
+    Of several processes that train together, the first writes; all return the folder when it is complete.
+    """
     require_precision(recipe.precision, device)
+    ranks.rows(recipe.batch_size)
     batches = batches_of(recipe, data, device)
     with closing(batches):
-        return _with_batches(folder, recipe, data, batches, stop, resume=resume, quiet=quiet)
+        return _with_batches(folder, recipe, data, batches, stop, ranks, resume=resume, quiet=quiet)
 
 
 def _with_batches(
@@ -86,6 +94,7 @@ def _with_batches(
     data: ImageData,
     batches: Batches,
     stop: StopRequest,
+    ranks: Ranks,
     *,
     resume: bool,
     quiet: bool,
@@ -101,8 +110,23 @@ def _with_batches(
         if isinstance(state.game.augmentation, FollowsOverfitting):
             state.held_out = held_out_batches(recipe, state.game.augmentation.follows, device)
         try_out(state, batches.some(2, batches.stream), batches.stream)
+        state.game = replace(state.game, ranks=ranks)
         with fitting_threads(state.game, recipe.batch_size):
+            if not ranks.writes:
+                return _follow(recipe, batches, schedule, state, stop)
             return _run(folder, recipe, data, batches, schedule, state, stop, resume=resume, quiet=quiet)
+
+
+def _follow(recipe: Recipe, batches: Batches, schedule: Schedule, state: TrainingState, stop: StopRequest) -> RunFolder:
+    """The session of a rank that does not write: it begins where the first one is."""
+    ranks = state.game.ranks
+    begun: tuple[Path, dict[str, Any]] = (Path(), {})
+    path, tree = ranks.told(begun)
+    state.restore(tree)
+    with stop.deferring():
+        train_loop(state, recipe, batches, schedule, Following(), stop)
+    ranks.told(None)
+    return RunFolder(path)
 
 
 def batches_of(recipe: Recipe, data: ImageData, device: torch.device) -> Batches:
@@ -156,8 +180,11 @@ def _run(
             progress(schedule.steps, state.step, quiet) as shown,
         ):
             recorder = recorder_of(folder, recipe, data, batches, schedule, shown, trackings)
+            if state.game.ranks.count > 1:
+                state.game.ranks.told((folder.path, state.tree()))
             _play(state, recipe, batches, schedule, recorder, stop)
         write_report(folder, doctor_notes(folder, recipe))
+    state.game.ranks.told(None)
     return folder
 
 
@@ -240,6 +267,12 @@ def _continue(
             )
         if facts["data_sha256"] != data.fingerprint:
             raise UserError(f"{folder.path} was trained on other data than {data.name} now holds; it cannot be resumed")
+        processes = facts.get("processes", 1)
+        if processes != state.game.ranks.count:
+            raise UserError(
+                f"{folder.path} was trained by {processes} processes together, not {state.game.ranks.count}: "
+                "sums would be rounded differently; go on with as many"
+            )
         restore(state, tree, folder)
     cut_after(folder.metrics, state.step)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from contextlib import suppress
 from pathlib import Path
@@ -46,6 +47,8 @@ def train(
         with suppress(OSError):  # whoever read stderr may be gone; the exit code still tells
             typer.echo(f"twoplayer: {stopped}", err=True)
         raise typer.Exit(stopped.exit_code) from None
+    if os.environ.get("RANK", "0") != "0":
+        return  # the first of several processes speaks for all
     typer.echo(f"run      {run.path}")
     if steps := run.folder.sample_steps():
         typer.echo(f"pictures {run.folder.sample_grid(steps[-1])}")

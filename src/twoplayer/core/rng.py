@@ -20,6 +20,11 @@ from torch import Tensor
 class Stream:
     """A named place from which random numbers are drawn.
 
+    Attributes:
+        seed: of all streams of a run.
+        path: the place.
+        share: which rows of what is drawn are given, and among how many they are shared; see `shared`.
+
     Example:
         >>> stream = Stream(0).child("train", 12)
         >>> bool((stream.child("latents").uniform((2,)) == stream.child("latents").uniform((2,))).all())
@@ -28,13 +33,30 @@ class Stream:
 
     seed: int
     path: tuple[str | int, ...] = ()
+    share: tuple[int, int] = (0, 1)
 
     def child(self, *path: str | int) -> Stream:
         """The stream at a sub-path; siblings are statistically independent."""
         return replace(self, path=self.path + path)
 
+    def shared(self, index: int, count: int) -> Stream:
+        """The same numbers for one of `count` that draw together.
+
+        Asked for [n, ...], it draws [n * count, ...] and gives the rows from n * index on. Shares of a share are shares
+        of the whole.
+        """
+        mine, all_of_them = self.share
+        return replace(self, share=(mine * count + index, all_of_them * count))
+
+    def _whole(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return (shape[0] * self.share[1], *shape[1:]) if shape else shape
+
+    def _own(self, values: Tensor) -> Tensor:
+        index, count = self.share
+        return values if count == 1 or not values.ndim else values.chunk(count)[index].clone()
+
     def derived_seed(self) -> int:
-        """A 63-bit seed made of the seed and the whole path (BLAKE2b)."""
+        """A 63-bit seed made of the seed and the whole path (BLAKE2b); shares of a stream have it in common."""
         text = "/".join([str(self.seed), *(f"{type(part).__name__}:{part}" for part in self.path)])
         digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
         return int.from_bytes(digest, "big") >> 1
@@ -47,24 +69,25 @@ class Stream:
         self, shape: tuple[int, ...], low: float = 0.0, high: float = 1.0, *, like: Tensor | None = None
     ) -> Tensor:
         """Uniform numbers in [low, high) of the given shape, in the dtype and on the device of `like`."""
-        values = torch.rand(shape, generator=self.generator(), dtype=_dtype(like))
-        return _move(values.mul_(high - low).add_(low), like)
+        values = torch.rand(self._whole(shape), generator=self.generator(), dtype=_dtype(like))
+        return _move(self._own(values.mul_(high - low).add_(low)), like)
 
     def normal(self, shape: tuple[int, ...], *, like: Tensor | None = None) -> Tensor:
         """Standard normal numbers of the given shape, in the dtype and on the device of `like`."""
-        return _move(torch.randn(shape, generator=self.generator(), dtype=_dtype(like)), like)
+        return _move(self._own(torch.randn(self._whole(shape), generator=self.generator(), dtype=_dtype(like))), like)
 
     def permutation(self, n: int) -> Tensor:
         """A random order of 0 .. n-1, int64 [n]."""
         return torch.randperm(n, generator=self.generator())
 
     def seed_torch(self) -> None:
-        """Put torch's global generators at this stream, for layers that draw from them (dropout).
+        """Put torch's global generators at this stream, for layers that draw from them (dropout); a share has its own.
 
         `torch.manual_seed` does the same and, where no accelerator is in use, keeps a note with the whole stack for
         the day one will be: a millisecond each time.
         """
-        seed = self.derived_seed()
+        index, _ = self.share
+        seed = (self.child("share", index) if index else self).derived_seed()
         torch.default_generator.manual_seed(seed)
         if torch.cuda.is_initialized():
             torch.cuda.manual_seed_all(seed)

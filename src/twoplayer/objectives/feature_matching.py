@@ -11,6 +11,7 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
+from twoplayer.core.ranks import batch_mean
 from twoplayer.core.verdict import Verdict
 from twoplayer.objectives.minimax import CrossEntropyGame
 
@@ -38,6 +39,6 @@ def feature_distance(real: Verdict, fake: Verdict, distance: Distance) -> Tensor
     """The distance between mean features, repeated for each of the N fakes: it belongs to the batch as a whole."""
     assert real.features is not None, "this discriminator shows no features"
     assert fake.features is not None, "this discriminator shows no features"
-    gap = fake.features.mean(0) - real.features.mean(0)
+    gap = batch_mean(fake.features) - batch_mean(real.features)
     value = gap.square().mean() if distance == "mean-squared" else gap.abs().mean()
     return value.expand(len(fake.logits))

@@ -13,6 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from twoplayer.core.batch import Batch
+from twoplayer.core.ranks import batch_deviation
 from twoplayer.core.rng import Stream
 from twoplayer.regularizers.gradient_penalty import PulledSlope
 
@@ -32,4 +33,4 @@ class Dragan(PulledSlope):
         images = real.images
         perturbation = stream.child("perturbation").uniform(tuple(images.shape), like=images)
         share = stream.child("interpolation").uniform((len(images), 1, 1, 1), like=images)
-        return images + share * (self.strength * images.std(correction=0)) * perturbation
+        return images + share * (self.strength * batch_deviation(images)) * perturbation

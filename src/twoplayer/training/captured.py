@@ -143,7 +143,7 @@ class Block:
     def _body(self) -> None:
         for k in range(self.steps):
             next_batch = self._batches(k).__next__
-            place = PlacedStream(self.stream.seed, (), self.draws[k])
+            place = PlacedStream(self.stream.seed, draws=self.draws[k])
             with drawing_from(self.generators[k]):
                 report = play_step(self.recipe.play, self.state.game, next_batch, place)
             self.state.update_averages()
@@ -151,7 +151,7 @@ class Block:
 
     def _batches(self, k: int) -> Iterator[Batch]:
         for chosen, flips in zip(self.chosen[k], self.flips[k], strict=True):
-            yield self.batches.at(chosen, PlacedStream(self.stream.seed, (), flips))
+            yield self.batches.at(chosen, PlacedStream(self.stream.seed, draws=flips))
 
 
 def can_be_captured(state: TrainingState, recipe: Recipe, batches: Any) -> bool:

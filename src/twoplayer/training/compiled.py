@@ -187,7 +187,7 @@ class CompiledMove:
         for player in self.players:
             player.forget_gradients()
         with seeded_by(seeds), traced(True):
-            self.verdict, report = self.body(self.moves(), real, before, PlacedStream(0, (), draws))
+            self.verdict, report = self.body(self.moves(), real, before, PlacedStream(0, draws=draws))
         if not self.draws.places:
             self.draws.places, self.seeds.places = draws.places, seeds.places
         parameters = [parameter for player in self.players for parameter in player.parameters()]

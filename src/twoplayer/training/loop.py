@@ -22,6 +22,7 @@ from twoplayer.training.compiled import is_compiled
 from twoplayer.training.overfitting import follow_overfitting
 from twoplayer.training.play import play_step
 from twoplayer.training.program import Programs
+from twoplayer.training.shares import Shared
 from twoplayer.training.state import TrainingState
 from twoplayer.training.step import are_finite, first_not_finite
 
@@ -85,6 +86,10 @@ class Schedule:
         """Whether something with this interval is due after a step; everything is due after the last."""
         return step % every == 0 or step == self.steps
 
+    def anything_due(self, step: int) -> bool:
+        """Whether processes that train together meet after a step anyway."""
+        return any(self.due(step, every) for every in self.intervals)
+
     def steps_until_due(self, step: int) -> int:
         """How many steps can be played after a step before anything is due; at least 1."""
         ends = [every - step % every for every in self.intervals]
@@ -115,16 +120,18 @@ def train(
         Diverged: something became NaN or infinite; nothing was saved after that.
         TrainingStopped: a signal came; a checkpoint was saved.
     """
-    stream = Stream(recipe.seed).child("train")
+    ranks = state.game.ranks
+    stream = ranks.sliced(Stream(recipe.seed).child("train"))
+    batches = Shared(batches, ranks, recipe.batch_size) if ranks.count > 1 else batches
     annealing = Annealing(recipe, schedule.steps)
     if state.compiled is None:
-        state.compiled = compiles(state, recipe, schedule.steps)
+        state.compiled = ranks.count == 1 and compiles(state, recipe, schedule.steps)
     state.game = replace(state.game, programs=Programs() if state.compiled else None)
     blocks = blocks_for(state, recipe, batches, stream)
     begun, seconds_before = time.monotonic(), state.seconds  # without compiling: what is left goes by that
     with stop.deferring():
         while state.step < schedule.steps and not state.has_reached(recipe.stop):
-            if stop.requested:
+            if is_stopped(stop, schedule, state):
                 _require_finite(state.step, state.named_tensors())
                 observer.on_checkpoint(state, scheduled=False)
                 raise TrainingStopped(f"stopped after step {state.step}")
@@ -132,7 +139,8 @@ def train(
             settled = blocks if annealing.is_settled(state.step) else []  # a recorded graph repeats what it met
             block = next((block for block in settled if block.steps <= schedule.steps_until_due(state.step)), None)
             if block is None:
-                one_step(state, recipe, batches, stream)
+                with ranks.coupling():
+                    one_step(state, recipe, batches, stream)
             else:
                 block.play()
             state.seconds = seconds_before + time.monotonic() - begun - seconds_compiling(state)
@@ -146,6 +154,14 @@ def compiles(state: TrainingState, recipe: Recipe, steps: int) -> bool:
     if recipe.compile is True:
         logger.warning("compile: a penalty's weight follows a schedule: moves are not compiled")
     return False
+
+
+def is_stopped(stop: StopRequest, schedule: Schedule, state: TrainingState) -> bool:
+    """Whether somebody asked to stop; of several processes any, and they ask each other where something is due."""
+    ranks = state.game.ranks
+    if ranks.count > 1 and not schedule.anything_due(state.step):
+        return False
+    return ranks.any(stop.requested)
 
 
 def one_step(state: TrainingState, recipe: Recipe, batches: BatchSupply, stream: Stream) -> None:
@@ -180,7 +196,8 @@ def seconds_compiling(state: TrainingState) -> float:
 
 def blocks_for(state: TrainingState, recipe: Recipe, batches: BatchSupply, stream: Stream) -> list[Block]:
     """Recorded blocks of steps, the longest first, where there is a GPU to gain from them."""
-    if not is_on_gpu(state) or state.game.programs is not None or not can_be_captured(state, recipe, batches):
+    alone = state.game.programs is None and state.game.ranks.count == 1
+    if not (is_on_gpu(state) and alone and can_be_captured(state, recipe, batches)):
         return []
     assert isinstance(batches, IndexedSupply)
     device = next(state.game.generator.network.parameters()).device
@@ -211,9 +228,11 @@ def _tell(state: TrainingState, recipe: Recipe, schedule: Schedule, observer: Ob
         _require_finite(state.step, list(state.meters.sums.items()))
     if any(due):  # weights that finite gradients made infinite show in the next loss; here they must not be saved
         _require_finite(state.step, state.named_tensors())
-    ended = False
+    ended, ranks = False, state.game.ranks
+    if any(due):
+        ranks.mean_(state.meters.sums.values())
     if schedule.due(state.step, schedule.log_every):
-        if observer.on_log(state):
+        if ranks.told(observer.on_log(state)):
             ended, state.goal = True, recipe.stop
         state.meters.reset()
     epoch_ended = schedule.epoch_ended(state.step)

@@ -36,6 +36,7 @@ def follow_overfitting(
         return {}
     if step % changes.every == 0:
         part, whole = overfitting(game, real, None if held_out is None else held_out(stream.child("held out")), stream)
+        game.ranks.mean_([part, whole])
         changes.follow(part, whole, changes.every * images_per_step)
     return changes.report()
 

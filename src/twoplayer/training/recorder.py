@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -136,7 +137,13 @@ class Recorder:
                 state.best_step, state.best_figure = state.step, figure
         with self.going_on_without("the log"):
             flush_to_disk(self.folder.metrics)
-        facts = {"data_sha256": self.info.data_sha256, "recipe": core(self.recipe), "steps": self.schedule.steps}
+        facts: dict[str, Any] = {
+            "data_sha256": self.info.data_sha256,
+            "recipe": core(self.recipe),
+            "steps": self.schedule.steps,
+        }
+        if state.game.ranks.count > 1:
+            facts["processes"] = state.game.ranks.count
         write_checkpoint(self.folder, state.step, state.tree(), facts)
         self.publish(state)
 

@@ -30,6 +30,7 @@ from twoplayer.core.protocols import (
     SlopePenalty,
     Supervised,
 )
+from twoplayer.core.ranks import ALONE, Ranks
 from twoplayer.core.rng import Stream
 from twoplayer.core.scores import verdict_report
 from twoplayer.core.verdict import Verdict
@@ -83,6 +84,7 @@ class Game:
         fast: play through chains of layers where the players allow it (see `fast.py`).
         dtype: what layers compute in, if not their own dtype (see `core/precision.py`).
         programs: compiled moves, where they are to be compiled.
+        ranks: the processes that play it together, each with its share of the batch.
     """
 
     generator: Player
@@ -94,6 +96,7 @@ class Game:
     fast: bool = True
     dtype: torch.dtype | None = None
     programs: Programs | None = None
+    ranks: Ranks = ALONE
 
     @cached_property
     def penalties(self) -> list[DiscriminatorPenalty]:
@@ -119,6 +122,14 @@ class Game:
     def parameter_penalties(self) -> list[ParameterPenalty]:
         """The regularizers that add to both players' losses."""
         return [rule for rule in self.regularizers if isinstance(rule, ParameterPenalty)]
+
+    def average(self, player: Player) -> None:
+        """One exchange before a player moves: its gradients, and the running statistics that passes have changed."""
+        if self.ranks.count > 1:
+            gradients = [parameter.grad for parameter in player.parameters() if parameter.grad is not None]
+            networks = (self.generator.network, self.discriminator.network)
+            buffers = [value for network in networks for value in network.buffers() if value.is_floating_point()]
+            self.ranks.mean_([*gradients, *buffers])
 
     def draw_fakes(self, real: Batch, stream: Stream) -> Tensor:
         """As many fresh fakes [N, C, H, W], of the same labels and conditions, with a graph to G's parameters."""
@@ -226,6 +237,7 @@ def parameter_penalties(game: Game, player: Player, role: str, report: Report) -
 
 def update_discriminator(game: Game) -> None:
     """Apply D's gradients, then put it back into its allowed set."""
+    game.average(game.discriminator)
     game.discriminator.optimizer.step()
     for rule in game.projections:
         rule.project(game.discriminator.network)
@@ -234,6 +246,7 @@ def update_discriminator(game: Game) -> None:
 
 def update_generator(game: Game) -> None:
     """Apply G's gradients."""
+    game.average(game.generator)
     game.generator.optimizer.step()
     _remember(game, game.generator)
 

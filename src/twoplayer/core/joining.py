@@ -1,0 +1,126 @@
+"""How processes find each other, and how one that dies ends the others."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from typing import Any
+
+import torch
+
+from twoplayer.core.console import say
+from twoplayer.core.errors import UserError
+from twoplayer.core.ranks import ALONE, Ranks, are_several
+
+SECONDS_BETWEEN_SIGNS = 1.0
+SECONDS_OF_PATIENCE = 20.0
+"""Without a sign of life; after that a process counts as dead."""
+
+PREFIX = "twoplayer"
+ENDED, LIVES, DONE = "ended", "lives", "done"
+
+
+@contextmanager
+def joined(device: torch.device) -> Iterator[Ranks]:
+    """Inside, this process is one of those that its launcher started; alone where there are no others.
+
+    Args:
+        device: where this process computes; the exchange goes by NCCL between GPUs, by Gloo between processors.
+
+    Raises:
+        UserError: the others cannot be reached.
+    """
+    if not are_several():
+        yield ALONE
+        return
+    from torch import distributed
+
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    try:
+        distributed.init_process_group(backend)
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"the other processes cannot be reached: {str(error).splitlines()[0]}") from error
+    ranks = Ranks(distributed.get_rank(), distributed.get_world_size(), device if backend == "nccl" else None)
+    watch = Watch(ranks)
+    watch.begin()
+    try:
+        yield ranks
+        watch.say(DONE, "")
+        with suppress(RuntimeError):  # whoever is gone already is done too
+            distributed.destroy_process_group()
+    except BaseException as error:
+        watch.say(ENDED, f"{type(error).__name__}: {error}".splitlines()[0])
+        raise
+    finally:
+        watch.finished.set()
+
+
+class Watch:
+    """A thread that gives signs of life, looks for those of the others, and ends this process when one is missing.
+
+    A process that waits for a dead one in an exchange may wait for very long: nothing else can end it.
+
+    Args:
+        ranks: this process among all.
+    """
+
+    def __init__(self, ranks: Ranks) -> None:
+        from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
+
+        self.ranks = ranks
+        self.finished = threading.Event()
+        host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        own = TCPStore(host, port, None, False, timeout=timedelta(seconds=SECONDS_OF_PATIENCE), wait_for_workers=False)
+        self.store: Any = PrefixStore(PREFIX, own)
+        self.lock = threading.Lock()
+        self.seen: dict[int, tuple[bytes, float]] = {}
+
+    def begin(self) -> None:
+        """Say who this is, and watch from now on."""
+        self.say("name", f"rank {self.ranks.index} (process {os.getpid()} on {socket.gethostname()})")
+        threading.Thread(target=self._watch, name="watch", daemon=True).start()
+
+    def say(self, what: str, words: str) -> None:
+        """Something about this process, for the others."""
+        with self.lock, suppress(RuntimeError):
+            self.store.set(f"{what}/{self.ranks.index}", words)
+
+    def _watch(self) -> None:
+        number = 0
+        while not self.finished.wait(SECONDS_BETWEEN_SIGNS):
+            number += 1
+            try:
+                with self.lock:
+                    self.store.set(f"{LIVES}/{self.ranks.index}", str(number))
+                    missing = self._missing()
+            except RuntimeError:  # the store is gone with the process that kept it
+                missing = "the process that keeps the others together ended"
+            if missing and not self.finished.wait(SECONDS_BETWEEN_SIGNS):
+                say(f"{missing}; this one (rank {self.ranks.index}) ends too")
+                os._exit(1)
+
+    def _missing(self) -> str | None:
+        """Which other process ended, in words."""
+        now = time.monotonic()
+        for rank in set(range(self.ranks.count)) - {self.ranks.index}:
+            if self._told(DONE, rank) is not None:
+                continue
+            name = (self._told("name", rank) or f"rank {rank}".encode()).decode()
+            if (why := self._told(ENDED, rank)) is not None:
+                return f"{name} ended ({why.decode()})"
+            sign = self._told(LIVES, rank) or b""
+            before = self.seen.get(rank)
+            if before is None or before[0] != sign:
+                self.seen[rank] = (sign, now)
+            elif now - before[1] > SECONDS_OF_PATIENCE:
+                return f"{name} gave no sign of life for {SECONDS_OF_PATIENCE:.0f} s"
+        return None
+
+    def _told(self, what: str, rank: int) -> bytes | None:
+        key = f"{what}/{rank}"
+        return self.store.get(key) if self.store.check([key]) else None

@@ -1,0 +1,70 @@
+"""What one of several processes sees of the batches."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from torch import Tensor
+
+from twoplayer.core.batch import Batch, BatchSupply, IndexedSupply
+from twoplayer.core.ranks import Ranks
+from twoplayer.core.rng import Stream
+from twoplayer.training.state import TrainingState
+
+
+class Shared:
+    """A rank's rows of each batch.
+
+    Args:
+        batches: the global ones.
+        ranks: this process among all.
+        batch_size: of the global batches. Raises UserError when it cannot be shared equally.
+    """
+
+    def __init__(self, batches: BatchSupply, ranks: Ranks, batch_size: int) -> None:
+        self.batches, self.ranks, self.rows = batches, ranks, ranks.rows(batch_size)
+        self.per_epoch = batches.per_epoch
+
+    def __getitem__(self, number: int) -> Batch:
+        """This rank's part of the batch with that number."""
+        if isinstance(self.batches, IndexedSupply) and getattr(self.batches, "labeled", None) is None:
+            return self.batches.at(
+                self.batches.places(number)[self.rows], self.ranks.sliced(self.batches.flips(number))
+            )
+        return rows_of(self.batches[number], self.rows)
+
+    def some(self, n: int, stream: Stream) -> Batch:
+        """The same n images on each rank."""
+        return self.batches.some(n, stream)
+
+
+class Following:
+    """The observer of every rank but the first: it writes nothing."""
+
+    def on_step(self, state: TrainingState) -> None:
+        pass
+
+    def on_log(self, state: TrainingState) -> bool:
+        return False
+
+    def on_sample(self, state: TrainingState, epoch_ended: int | None) -> None:
+        pass
+
+    def on_checkpoint(self, state: TrainingState, *, scheduled: bool) -> None:
+        pass
+
+
+def rows_of(batch: Batch, rows: slice) -> Batch:
+    """Some images of a batch, and what is known about them."""
+
+    def chosen(values: Tensor | None) -> Tensor | None:
+        return None if values is None else values[rows]
+
+    labeled = None if batch.labeled is None else rows_of(batch.labeled, rows)
+    return replace(
+        batch,
+        images=batch.images[rows],
+        labels=chosen(batch.labels),
+        condition=chosen(batch.condition),
+        labeled=labeled,
+    )

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 class BilinearHalving(nn.Module):
-    """[N, C, 2 H, 2 W] to [N, C, H, W]: the weights 1, 3, 3, 1 (of 8) along each axis.
+    """[N, C, 2 H, 2 W] to [N, C, H, W]: a mean with the weights 1, 3, 3, 1 along each axis.
 
-    Exactly a quarter of the adjoint of bilinear enlargement to twice the size: border pixels stand for those beyond.
+    What `torch.nn.functional.interpolate` gives with `antialias`: at the border the weights of the pixels that are
+    there sum to one. Elsewhere it is a quarter of the adjoint of bilinear enlargement. As one convolution, channel by
+    channel, it is several times faster where channels are last in memory, and has derivatives of every order.
     """
 
+    kernel: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        taps = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8.0
+        self.register_buffer("kernel", torch.outer(taps, taps)[None, None], persistent=False)
+
     def forward(self, images: Tensor) -> Tensor:
-        return _halve(_halve(images, -1), -2)
-
-
-def _halve(images: Tensor, axis: int) -> Tensor:
-    """Along one axis, -1 or -2."""
-    even, odd = images.unflatten(axis, (-1, 2)).unbind(axis)
-    rest = even.shape[axis] - 1
-    before = torch.cat([even.narrow(axis, 0, 1), odd.narrow(axis, 0, rest)], axis)
-    after = torch.cat([even.narrow(axis, 1, rest), odd.narrow(axis, rest, 1)], axis)
-    halved: Tensor = 0.375 * (even + odd) + 0.125 * (before + after)
-    return halved
+        channels, kernel = images.shape[1], self.kernel.to(images.dtype)
+        there = F.conv2d(torch.ones_like(images[:1, :1]), kernel, stride=2, padding=1)
+        sums = F.conv2d(images, kernel.expand(channels, 1, 4, 4), stride=2, padding=1, groups=channels)
+        return sums / there

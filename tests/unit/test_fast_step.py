@@ -182,6 +182,33 @@ def test_residual_players_without_a_penalty(play: str) -> None:
     assert_same("digits", *RESNET, "regularizers=[]", f"play={{name: {play}}}")
 
 
+R3GAN = (
+    "generator={name: r3gan, widths: [8], blocks: [1], group_size: 4}",
+    "discriminator={name: r3gan, widths: [8, 4], blocks: [1], group_size: 4}",
+    "latents={name: normal, dim: 8}",
+    "objective={name: relativistic}",
+)
+
+
+@pytest.mark.parametrize("play", ["simultaneous", "alternating"])
+def test_players_without_normalization(play: str) -> None:
+    words = (*R3GAN, f"play={{name: {play}}}", "regularizers=[{name: r1}, {name: r2}]")
+    assert fast_moves(state_of("digits", *words)[0].game)
+    assert_same("digits", *words)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("discriminator={name: r3gan, conditional: true}", "generator={name: r3gan, conditional: true}"),
+        ("discriminator={name: resnet, n_filters: 4, conditional: true}",),
+        ("discriminator={name: resnet, n_filters: 4, attention_side: 4}",),
+    ],
+)
+def test_a_d_that_is_told_labels_or_attends_is_played_plainly(words: tuple[str, ...]) -> None:
+    assert not fast_moves(state_of("digits", *words)[0].game)
+
+
 def test_the_saturating_game_needs_one_way_down() -> None:
     words = ("objective={name: minimax, generator_objective: saturating}", *FEWER["mnist-wgan-gp"])
     assert load_recipe("mnist-wgan-gp", parse_overrides(words)).objective.zero_sum

@@ -31,10 +31,12 @@ class SpectralNormalization(Regularizer):
     def attach(self, discriminator: nn.Module) -> None:
         """Change the module in place. Its weights stay where they are; what a layer uses is computed from them.
 
-        Raises UserError when no layer can be normalized.
+        Raises UserError when no layer can be normalized, or one begins with zeros, which have no norm to divide by.
         """
         found = [module for module in discriminator.modules() if isinstance(module, NORMALIZED)]
         if not found:
             raise UserError(f"{self.name}: this discriminator has no layer that it could normalize")
+        if any(not module.weight.any() for module in found):
+            raise UserError(f"{self.name}: layers of this discriminator begin with zeros, which have no norm")
         for module in found:
             spectral_norm(module, n_power_iterations=self.power_iterations)

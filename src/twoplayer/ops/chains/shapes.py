@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from twoplayer.ops.chains.link import Link, Rows, Setting, joins
+from twoplayer.ops.resampling import BilinearHalving
 
 
 class Same(Link):
@@ -109,6 +110,7 @@ def _max_pool(layer: nn.MaxPool2d, setting: Setting) -> Link:
     return MaxPool(layer)
 
 
+@joins(BilinearHalving)
 @joins(nn.AdaptiveAvgPool2d)
 @joins(nn.AvgPool2d)
 @joins(nn.Upsample)

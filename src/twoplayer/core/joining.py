@@ -15,7 +15,7 @@ import torch
 
 from twoplayer.core.console import say
 from twoplayer.core.errors import UserError
-from twoplayer.core.ranks import ALONE, Ranks, are_several
+from twoplayer.core.ranks import ALONE, OthersGone, Ranks, are_several
 
 SECONDS_BETWEEN_SIGNS = 1.0
 SECONDS_OF_PATIENCE = 20.0
@@ -23,6 +23,7 @@ SECONDS_OF_PATIENCE = 20.0
 
 PREFIX = "twoplayer"
 ENDED, LIVES, DONE = "ended", "lives", "done"
+KEEPER = "the process that keeps the others together (rank 0, or its launcher) ended or hangs"
 
 
 @contextmanager
@@ -53,6 +54,9 @@ def joined(device: torch.device) -> Iterator[Ranks]:
         watch.say(DONE, "")
         with suppress(RuntimeError):  # whoever is gone already is done too
             distributed.destroy_process_group()
+    except OthersGone as error:
+        watch.finished.wait(SECONDS_OF_PATIENCE + 5.0)  # the watch knows whose end it was, and says so
+        raise UserError(f"another process ended: {error}") from error
     except BaseException as error:
         watch.say(ENDED, f"{type(error).__name__}: {error}".splitlines()[0])
         raise
@@ -79,27 +83,40 @@ class Watch:
         self.store: Any = PrefixStore(PREFIX, own)
         self.lock = threading.Lock()
         self.seen: dict[int, tuple[bytes, float]] = {}
+        self.missing: str | None = None
+        self.heard = 0.0
 
     def begin(self) -> None:
         """Say who this is, and watch from now on."""
         self.say("name", f"rank {self.ranks.index} (process {os.getpid()} on {socket.gethostname()})")
-        threading.Thread(target=self._watch, name="watch", daemon=True).start()
+        self.heard = time.monotonic()
+        for work in (self._listen, self._watch):
+            threading.Thread(target=work, name="ranks", daemon=True).start()
 
     def say(self, what: str, words: str) -> None:
         """Something about this process, for the others."""
-        with self.lock, suppress(RuntimeError):
-            self.store.set(f"{what}/{self.ranks.index}", words)
+        if self.lock.acquire(timeout=SECONDS_OF_PATIENCE):  # a store that hangs keeps it
+            with suppress(RuntimeError):
+                self.store.set(f"{what}/{self.ranks.index}", words)
+            self.lock.release()
 
-    def _watch(self) -> None:
+    def _listen(self) -> None:
+        """Exchange signs of life; the store may never answer when the process that keeps it hangs."""
         number = 0
-        while not self.finished.wait(SECONDS_BETWEEN_SIGNS):
+        while self.missing is None and not self.finished.wait(SECONDS_BETWEEN_SIGNS):
             number += 1
             try:
                 with self.lock:
                     self.store.set(f"{LIVES}/{self.ranks.index}", str(number))
-                    missing = self._missing()
+                    self.missing = self._missing()
             except RuntimeError:  # the store is gone with the process that kept it
-                missing = "the process that keeps the others together ended"
+                self.missing = KEEPER
+            self.heard = time.monotonic()
+
+    def _watch(self) -> None:
+        while not self.finished.wait(SECONDS_BETWEEN_SIGNS):
+            silent = time.monotonic() - self.heard > SECONDS_OF_PATIENCE
+            missing = self.missing or (KEEPER if silent else None)
             if missing and not self.finished.wait(SECONDS_BETWEEN_SIGNS):
                 say(f"{missing}; this one (rank {self.ranks.index}) ends too")
                 os._exit(1)

@@ -28,6 +28,19 @@ from twoplayer.core.rng import Stream
 T = TypeVar("T")
 
 
+class OthersGone(RuntimeError):
+    """An exchange failed: another process ended in the middle of it."""
+
+
+@contextmanager
+def exchange() -> Iterator[None]:
+    """Around what asks all ranks. Raises OthersGone where torch says that it failed."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise OthersGone(str(error).splitlines()[0]) from error
+
+
 @dataclass(frozen=True)
 class Ranks:
     """This process among all that train together.
@@ -70,7 +83,8 @@ class Ranks:
         for alike in kinds.values():
             flat = torch.cat([tensor.detach().reshape(-1) for tensor in alike])
             place = flat if self.device is None else flat.to(self.device)
-            distributed.all_reduce(place)
+            with exchange():
+                distributed.all_reduce(place)
             parts = place.div_(self.count).to(flat.device).split([tensor.numel() for tensor in alike])
             torch._foreach_copy_(
                 [tensor.detach() for tensor in alike],
@@ -84,7 +98,8 @@ class Ranks:
         from torch import distributed
 
         said: list[Any] = [value if self.writes else None]
-        distributed.broadcast_object_list(said, src=0, device=self.device)
+        with exchange():
+            distributed.broadcast_object_list(said, src=0, device=self.device)
         found: T = said[0]
         return found
 

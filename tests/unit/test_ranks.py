@@ -145,6 +145,7 @@ def digits(*changes: str) -> Recipe:
 
 RULES = [
     "objective.name=hinge",
+    "objective.name=wasserstein",
     "objective.name=least-squares",
     "objective.name=relativistic",
     "objective.name=feature-matching",
@@ -152,6 +153,7 @@ RULES = [
     "regularizers=[{name: gradient-penalty}]",
     "regularizers=[{name: r1}, {name: r2}]",
     "regularizers=[{name: dragan}]",
+    "regularizers=[{name: weight-clipping}]",
     "regularizers=[{name: historical-averaging}]",
     "regularizers=[{name: spectral-normalization}]",
     "play.name=alternating",

@@ -29,6 +29,7 @@ from twoplayer.recipes.load import load_recipe, parse_overrides
 from twoplayer.recipes.schema import Recipe
 from twoplayer.runs.folder import RunFolder
 from twoplayer.training.loop import Schedule, train
+from twoplayer.training.shares import Following
 from twoplayer.training.state import TrainingState, new_state, prepare
 
 SECONDS = 60.0
@@ -36,24 +37,15 @@ STEPS = 10
 CPU = torch.device("cpu")
 
 
-class Watching:
+class Watching(Following):
     """An observer that keeps the means of each line of the log."""
 
     def __init__(self) -> None:
         self.lines: list[dict[str, float]] = []
 
-    def on_step(self, state: TrainingState) -> None:
-        pass
-
     def on_log(self, state: TrainingState) -> bool:
         self.lines.append(state.meters.means())
         return False
-
-    def on_sample(self, state: TrainingState, epoch_ended: int | None) -> None:
-        pass
-
-    def on_checkpoint(self, state: TrainingState, *, scheduled: bool) -> None:
-        pass
 
 
 def together(count: int, folder: Path, work: Callable[[Ranks], Any]) -> list[Any]:
@@ -94,7 +86,7 @@ def trained(recipe: Recipe, shape: tuple[int, int, int], ranks: Ranks, steps: in
     try:
         data = images_of(shape)
         recipe = recipe.model_copy(update={"steps": steps, "epochs": None, "log_every": 5, "compile": False})
-        batches = Doubles(data, recipe.batch_size, Stream(recipe.seed).child("data"), CPU, **how(recipe))
+        batches = Doubles(data, recipe.batch_size, Stream(recipe.seed).child("data"), CPU, flip=recipe.data.flip)
         state = new_state(recipe, shape, len(data.class_names), CPU)
         prepare(state, recipe, batches)
         state.game = replace(state.game, ranks=ranks)
@@ -110,17 +102,7 @@ class Doubles(IndexedBatches):
 
     def _batch(self, *given: Any) -> Any:
         batch = super()._batch(*given)
-        condition = None if batch.condition is None else batch.condition.double()
-        return replace(batch, images=batch.images.double(), condition=condition)
-
-
-def how(recipe: Recipe) -> dict[str, Any]:
-    options = recipe.data
-    return {
-        "flip": options.flip,
-        "condition_on_coarse": options.condition_on_coarse,
-        "labeled_per_class": None if options.labeled_per_class is None else 8,
-    }
+        return replace(batch, images=batch.images.double())
 
 
 def images_of(shape: tuple[int, int, int]) -> ImageData:

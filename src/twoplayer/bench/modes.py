@@ -26,6 +26,7 @@ from twoplayer.recipes.schema import Recipe
 from twoplayer.runs.environment import describe_environment
 from twoplayer.session import try_out
 from twoplayer.training.loop import Schedule, train
+from twoplayer.training.shares import Following
 from twoplayer.training.state import TrainingState, new_state, prepare
 from twoplayer.training.threads import fitting_threads
 
@@ -49,7 +50,7 @@ class Game:
     steps: int
 
 
-class Watcher:
+class Watcher(Following):
     """The loop's observer: tells how far a run is, and writes nothing down."""
 
     def __init__(self, told: Callable[[], None]) -> None:
@@ -57,15 +58,6 @@ class Watcher:
 
     def on_step(self, state: TrainingState) -> None:
         self.told()
-
-    def on_log(self, state: TrainingState) -> bool:
-        return False
-
-    def on_sample(self, state: TrainingState, epoch_ended: int | None) -> None:
-        pass
-
-    def on_checkpoint(self, state: TrainingState, *, scheduled: bool) -> None:
-        pass
 
 
 def data_named(name: str) -> KnownModes:

@@ -39,7 +39,7 @@ class Shared:
 
 
 class Following:
-    """The observer of every rank but the first: it writes nothing."""
+    """An observer that writes nothing, such as that of every rank but the first."""
 
     def on_step(self, state: TrainingState) -> None:
         pass

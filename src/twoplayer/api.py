@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 import torch
 
+from twoplayer.choosing import choose_recipe
+from twoplayer.core.console import say
 from twoplayer.core.errors import TrainingStopped, UserError
 from twoplayer.core.joining import joined
 from twoplayer.core.process import flush_denormals, keep_compiled, keep_memory
@@ -19,7 +21,7 @@ from twoplayer.data.source import open_source
 from twoplayer.drawing import Exported, Sampler
 from twoplayer.loading import load_data
 from twoplayer.pyramid import run_pyramid
-from twoplayer.recipes.load import Override, flatten, load_recipe, parse_overrides, to_yaml
+from twoplayer.recipes.load import AUTO, Override, flatten, load_recipe, parse_overrides, to_yaml
 from twoplayer.recipes.resume import resumed_recipe
 from twoplayer.recipes.schema import Recipe
 from twoplayer.runs.files import write_text
@@ -44,7 +46,7 @@ def train(
     """Train a GAN and write everything about it into a run folder.
 
     Args:
-        recipe: a recipe's name or a .yaml file; "digits" when left out.
+        recipe: a recipe's name or a .yaml file; "auto" for one that is made for the data; "digits" when left out.
         overrides: as on the command line, for example "objective.name=wasserstein".
         data: where the images come from, instead of the recipe's source.
         out: the run's folder; the next free runs/NAME-001, ... when left out.
@@ -73,7 +75,11 @@ def train(
     keep_compiled()
     chosen = choose_device(device)
     with stop.listening(), joined(chosen) as ranks:
-        resolved = ranks.told(_located(_resolved(folder, named, changes, resume=resume)) if ranks.writes else None)
+
+        def found() -> Recipe:
+            return _located(_resolved(folder, named, changes, chosen, stop, resume=resume, quiet=quiet))
+
+        resolved = ranks.told(found() if ranks.writes else None)
         assert resolved is not None
         _require_one_game(resolved, ranks)
         for tracker in resolved.tracking:
@@ -98,13 +104,27 @@ def _require_one_game(recipe: Recipe, ranks: Ranks) -> None:
         raise UserError(f"{what} is several trainings: start each with its own {ranks.count} processes")
 
 
-def _resolved(folder: RunFolder | None, named: str | None, changes: list[Override], *, resume: bool) -> Recipe:
+def _resolved(
+    folder: RunFolder | None,
+    named: str | None,
+    changes: list[Override],
+    device: torch.device,
+    stop: StopRequest,
+    *,
+    resume: bool,
+    quiet: bool,
+) -> Recipe:
     """The recipe that is meant, in a folder that suits it. Raises UserError."""
     if not resume:
-        recipe = load_recipe(named or "digits", changes)
         if folder is not None:
             folder.require_free()
-        return recipe
+        if named != AUTO:
+            return load_recipe(named or "digits", changes)
+        chosen = choose_recipe(changes, device, quiet=quiet, stop=stop)
+        if not quiet:
+            for line in chosen.lines():
+                say(line)
+        return chosen.recipe
     if folder is None:
         raise UserError("--resume needs --out RUN, the run to continue")
     folder.require()

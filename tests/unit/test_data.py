@@ -12,7 +12,6 @@ import torch
 from PIL import Image
 
 from tests.conftest import random_images
-from twoplayer.cli.data import general_command
 from twoplayer.core.errors import UserError
 from twoplayer.core.rng import Stream
 from twoplayer.data.batches import IndexedBatches
@@ -345,6 +344,5 @@ def test_inspection_finds_what_is_wrong() -> None:
     assert "1 of those looked at have one color only" in found
     assert "uneven" in found
     assert describe(survey, "odd")["classes"] == "many (18), few (2)"
-    assert general_command("odd", survey) == "twoplayer train mnist-wgan-gp --data odd batch_size=20"
     digits = open_source("digits").load("all", Form())
     assert problems(survey_of_images(digits)) == []

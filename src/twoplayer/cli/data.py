@@ -9,10 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from twoplayer.data.survey import Survey
     from twoplayer.recipes.schema import Recipe
-
-GENERAL_RECIPE = "mnist-wgan-gp"
 
 
 def data(
@@ -29,6 +26,7 @@ def data(
     from twoplayer.core.errors import UserError
     from twoplayer.data.inspect import describe, problems
     from twoplayer.data.source import open_source, title_of
+    from twoplayer.recipes.load import AUTO
     from twoplayer.runs.grid import save_png, tile
 
     opened, recipe = open_source(source), recipe_for(source)
@@ -42,7 +40,9 @@ def data(
     place = sheet or Path(f"{title_of(opened.text)}-pictures.png")
     save_png(tile(torch.from_numpy(survey.sheet)), place)
     typer.echo(f"sheet    {place}")
-    typer.echo(f"train    twoplayer train {recipe.name}" if recipe else f"train    {general_command(source, survey)}")
+    typer.echo(f"train    {shlex.join(['twoplayer', 'train', AUTO, '--data', source])}")
+    if recipe is not None:
+        typer.echo(f"or       twoplayer train {recipe.name}")
 
 
 def recipe_for(source: str) -> Recipe | None:
@@ -52,21 +52,4 @@ def recipe_for(source: str) -> Recipe | None:
     known = [
         recipe for recipe in map(load_recipe, recipe_names()) if recipe.data.source == source and not recipe.levels
     ]
-    return next((recipe for recipe in known if recipe.name == GENERAL_RECIPE), known[0] if known else None)
-
-
-def general_command(source: str, survey: Survey) -> str:
-    """A command that trains on any data: the general recipe with what the data needs."""
-    from twoplayer.data.inspect import may_be_skipped
-    from twoplayer.recipes.load import load_recipe
-
-    words = ["twoplayer", "train", GENERAL_RECIPE, "--data", source]
-    if survey.form.image_size is not None:
-        words.append(f"data.image_size={survey.form.image_size}")
-    if len(survey.modes) > 1 and survey.form.channels is not None:
-        words.append(f"data.channels={survey.form.channels}")
-    if may_be_skipped(survey):
-        words.append("data.bad_images=skip")
-    if survey.n < load_recipe(GENERAL_RECIPE).batch_size:
-        words.append(f"batch_size={survey.n}")
-    return shlex.join(words)
+    return known[0] if known else None

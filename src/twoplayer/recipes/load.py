@@ -16,6 +16,9 @@ from twoplayer.recipes.schema import Recipe
 
 Tree = dict[str, Any]
 
+AUTO = "auto"
+"""Not the name of a file: the recipe that is made for the data; see `recipes/auto.py`."""
+
 Override = tuple[list[str], Any]
 """A path of keys and the value to put there."""
 
@@ -63,8 +66,10 @@ def recipe_text(name: str) -> str:
             raise UserError(
                 f"{name} is a run: repeat it with {name}/config.yaml, or continue it with --resume --out {name}"
             )
-        hint = did_you_mean(name, recipe_names())
-        raise UserError(f"unknown recipe {name!r}{hint} (known: {', '.join(recipe_names())})")
+        if name == AUTO:
+            raise UserError("auto is made for the data that it is given: twoplayer train auto --data SOURCE")
+        hint = did_you_mean(name, [*recipe_names(), AUTO])
+        raise UserError(f"unknown recipe {name!r}{hint} (known: {', '.join([*recipe_names(), AUTO])})")
     return resources.files("twoplayer.recipes").joinpath(f"{name}.yaml").read_text(encoding="utf-8")
 
 
@@ -116,7 +121,8 @@ def merge(base: Tree, overrides: list[Override]) -> Tree:
     """The base with the overrides put in; the base is not changed.
 
     A piece that gets another `name` starts from its own defaults, whatever the order of the words. Saying `steps`
-    takes `epochs` away and the other way round. An element of a list is addressed by its `name` or its place.
+    takes `epochs` away and the other way round. An element of a list is addressed by its `name` or its place. What is
+    overridden loses its reasons.
     """
     merged: Tree = _copy(base)
     said = {path[0] for path, _ in overrides if len(path) == 1}
@@ -127,7 +133,24 @@ def merge(base: Tree, overrides: list[Override]) -> Tree:
             merged[path[0]] = _copy(value)
         else:
             _put(merged, path, value, ".".join(path))
+    if isinstance(merged.get("reasons"), dict):
+        paths = [path for path, _ in overrides]
+        merged["reasons"] = {key: why for key, why in merged["reasons"].items() if _is_untouched(merged, key, paths)}
     return merged
+
+
+def _is_untouched(tree: Tree, key: str, paths: list[list[str]]) -> bool:
+    """Whether a dotted key is still there and no override's path meets it."""
+    own = key.split(".")
+    if any(all(mine == theirs for mine, theirs in zip(own, path, strict=False)) for path in paths):
+        return False
+    inner: Any = tree
+    for part in own:
+        if isinstance(inner, list):
+            inner = next((each for each in inner if isinstance(each, dict) and each.get("name") == part), None)
+        else:
+            inner = inner.get(part) if isinstance(inner, dict) else None
+    return inner is not None
 
 
 def _copy(value: Any) -> Any:

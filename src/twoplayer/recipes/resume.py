@@ -11,7 +11,17 @@ from twoplayer.recipes.load import Override, check, load_recipe, merge, read_rec
 from twoplayer.recipes.schema import Recipe
 
 LENGTH = ("steps", "epochs", "stop")
-LOGGING = ("log_every", "sample_every", "checkpoint_every", "keep_checkpoints", "level_processes", "seeds", "tracking")
+LOGGING = (
+    "log_every",
+    "sample_every",
+    "checkpoint_every",
+    "keep_checkpoints",
+    "level_processes",
+    "seeds",
+    "tracking",
+    "reasons",
+)
+"""What a run writes, when and where; none of it changes what it learns."""
 
 
 def resumed_recipe(config: str, recipe: str | None, changes: list[Override]) -> Recipe:

@@ -196,6 +196,7 @@ class Recipe(Settings):
     Attributes:
         name: what the recipe is called.
         title: one line for the list of recipes.
+        reasons: why keys have the values that they have, in words, by dotted key; nothing else depends on it.
         steps: generator updates; either this or `epochs`.
         epochs: passes over the data; either this or `steps`.
         batch_size: real images per D update.
@@ -218,6 +219,7 @@ class Recipe(Settings):
 
     name: str = Field(pattern=r"^\w[\w .+-]*$", max_length=100)
     title: str = ""
+    reasons: dict[str, str] = Field(default_factory=dict)
     steps: int | None = Field(None, ge=1)
     epochs: int | None = Field(None, ge=1)
     stop: Goal | None = None

@@ -1,0 +1,139 @@
+"""What `auto` has to know before it can choose: a look at the data and at the device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from twoplayer.core.batch import to_float
+from twoplayer.core.errors import UserError
+from twoplayer.core.stop import StopRequest
+from twoplayer.data.images import ImageData
+from twoplayer.data.inspect import may_be_skipped
+from twoplayer.data.source import Source, open_source, some_of, title_of
+from twoplayer.data.survey import Survey
+from twoplayer.loading import load_data
+from twoplayer.recipes.auto import Choice, Facts, recipe_tree
+from twoplayer.recipes.load import AUTO, Override, check, merge
+from twoplayer.recipes.schema import DataOptions, Recipe
+
+COMPARED = 1000
+"""Images whose mirror images are compared with as many others."""
+
+COLORLESS = 8
+"""How far the channels of a gray picture may lie apart, of 255: what JPEG leaves."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What `auto` made of some data.
+
+    Attributes:
+        recipe: complete; its `reasons` say why.
+        seen: what the data is, in words.
+    """
+
+    recipe: Recipe
+    seen: str
+
+    def lines(self) -> list[str]:
+        """What was seen and each choice with its reason, for a person."""
+        said = {key: value_at(self.recipe, key) for key in self.recipe.reasons}
+        width = max(len(f"{key}={value}") for key, value in said.items())
+        words = [f"{f'{key}={value}':{width}}  {self.recipe.reasons[key]}" for key, value in said.items()]
+        return [f"auto: {self.seen}", *words]
+
+
+def choose_recipe(changes: list[Override], device: torch.device, *, quiet: bool, stop: StopRequest) -> Chosen:
+    """The recipe that suits the data which the changes name; what they say is not chosen.
+
+    Raises UserError where no data is named, or something that was said is wrong.
+    """
+    unseen = merge(recipe_tree(Facts(COMPARED, (1, 32, 32))), changes)
+    if not isinstance(unseen["data"], dict) or "source" not in unseen["data"]:
+        raise UserError("auto looks at the data first: twoplayer train auto --data SOURCE")
+    skeleton = check(unseen)
+    said = skeleton.data
+    source = open_source(said.source)
+    seen = form_choices(source.survey(said.split), said)
+    options = said.model_copy(update={choice.key.removeprefix("data."): choice.value for choice in seen})
+    data = load_data(options, quiet=quiet, stop=stop)
+    facts = facts_of(data, source, options, device)
+    words = {path[0] for path, _ in changes}
+    if "batch_size" in words:
+        facts = replace(facts, batch_size=skeleton.batch_size)
+    if words & {"steps", "epochs"}:
+        facts = replace(facts, steps=skeleton.total_steps(max(facts.n // skeleton.batch_size, 1)))
+    tree = recipe_tree(facts, seen) | {"name": f"{AUTO}-{title_of(source.text)}"}
+    return Chosen(check(merge(tree, changes)), in_words(facts, data))
+
+
+def form_choices(survey: Survey, said: DataOptions) -> list[Choice]:
+    """What the pictures have to be brought to, where nothing was said about it."""
+    found: list[Choice] = []
+    form = survey.form
+    if said.image_size is None and form.image_size is not None:
+        sizes = f"{len(survey.sizes):,} sizes" if len(survey.sizes) > 1 else "large pictures"
+        found.append(Choice("data.image_size", form.image_size, f"{sizes}: a power of two that most reach, at most 64"))
+    if said.channels is None and len(survey.sheet) and form.channels == 3 and is_colorless(survey.sheet):
+        found.append(Choice("data.channels", 1, "the pictures looked at are gray, though their files could hold color"))
+    elif said.channels is None and len(survey.modes) > 1:
+        kinds = " and ".join(mode for mode, _ in survey.modes.most_common(2))
+        found.append(Choice("data.channels", form.channels, f"files of several kinds ({kinds})"))
+    if said.bad_images == "error" and may_be_skipped(survey):
+        found.append(Choice("data.bad_images", "skip", f"{len(survey.broken):,} cannot be read; others are enough"))
+    return found
+
+
+def is_colorless(sheet: np.ndarray) -> bool:
+    """Whether pictures uint8 [n, 3, H, W] hold no color."""
+    channels = sheet.astype(np.int16)
+    return int((channels.max(1) - channels.min(1)).max()) <= COLORLESS
+
+
+def facts_of(data: ImageData, source: Source, options: DataOptions, device: torch.device) -> Facts:
+    """What the choices depend on."""
+    held_out = options.split == "train" and source.has_test()
+    mirrored = None if data.streamed is not None else mirrored_distance(data.images)
+    return Facts(data.count, data.shape, held_out, mirrored, device.type != "cpu")
+
+
+def mirrored_distance(images: Tensor) -> float | None:
+    """How many times as far from other images a mirror image is as the image itself.
+
+    Images are compared by their pixels with up to 1,000 others; distances are to the nearest. About 1 where mirror
+    images are as likely as images; 1.3 for handwritten digits. None for fewer than two images, and where copies leave
+    no distance.
+
+    Args:
+        images: uint8 [N, C, H, W].
+    """
+    chosen = to_float(images[some_of(len(images), 2 * COMPARED)])
+    half = len(chosen) // 2
+    if not half:
+        return None
+    ones, others = chosen[:half], chosen[half : 2 * half].flatten(1)
+    near, mirrored = (torch.cdist(each.flatten(1), others).min(1).values for each in (ones, ones.flip(3)))
+    apart = (near > 0.0) & (mirrored > 0.0)
+    if not apart.any():
+        return None
+    return float((mirrored[apart] / near[apart]).log().mean().exp())
+
+
+def in_words(facts: Facts, data: ImageData) -> str:
+    """What was seen."""
+    kind = "gray" if facts.shape[0] == 1 else "color"
+    held = "others are held out" if facts.held_out else "none are held out"
+    return f"{facts.n:,} {kind} images of {facts.words} from {data.name}; {held}"
+
+
+def value_at(recipe: Recipe, key: str) -> Any:
+    """What a recipe says under a dotted key, as a user would write it."""
+    found: Any = recipe.model_dump(mode="json", exclude_none=True)
+    for part in key.split("."):
+        found = next(each for each in found if each["name"] == part) if isinstance(found, list) else found[part]
+    return found

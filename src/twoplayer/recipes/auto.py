@@ -1,0 +1,190 @@
+"""The recipe that `twoplayer train auto` makes: a choice for each key that depends on the data, with its reason.
+
+The game is that of Huang et al. 2025 (R3GAN), https://arxiv.org/abs/2501.05441: relativistic pairing with R1 and R2,
+which converges where older games need tuning. Adaptive augmentation: Karras et al. 2020, https://arxiv.org/abs/2006.06676.
+
+Nothing here looks at images: `choosing.py` does, and says what it saw as `Facts`. So a choice can be read, and tested,
+as a function of a few numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from twoplayer.core.protocols import ImageShape
+from twoplayer.networks.paper_dcgan import fitting_blocks
+from twoplayer.recipes.load import AUTO, Tree, merge
+
+RATE, GAMMA = 2e-3, 0.1
+"""Learning rate, and the penalties' weight at 28x28 gray pixels, for batches of 64."""
+
+KIMG, KIMG_OF_LARGE, GPU_KIMG = 400.0, 200.0, 10_000.0
+"""Thousands of images: on a processor, there for images of more than 1,024 numbers, and on a GPU."""
+
+LARGE = 1024
+"""Numbers in an image beyond which a processor takes several times as long for each."""
+
+ADAPTED_KIMG = 100.0
+"""Thousands of images in which the augmentation's probability can go from 0 to 1."""
+
+FEW_IMAGES = 20_000
+"""With fewer D soon knows them by heart."""
+
+MIRRORED = 1.05
+"""How many times as far as an image its mirror image may be from the others and still be one of them."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the choices depend on.
+
+    Attributes:
+        n: images of a pass.
+        shape: channels, height, width of each.
+        held_out: there are images that are not trained on.
+        mirrored: how many times as far a mirror image is from the others as the image itself; None: not looked at.
+        accelerated: the training has a GPU.
+        batch_size: where it has been said.
+        steps: where they have been said.
+    """
+
+    n: int
+    shape: ImageShape
+    held_out: bool = False
+    mirrored: float | None = None
+    accelerated: bool = False
+    batch_size: int | None = None
+    steps: int | None = None
+
+    @property
+    def words(self) -> str:
+        """How large an image is."""
+        return f"{self.shape[2]}x{self.shape[1]} pixels"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen for a key, and why, in words for a person."""
+
+    key: str
+    value: Any
+    reason: str
+
+
+def choices(facts: Facts) -> list[Choice]:
+    """All that depends on the data and the device."""
+    batch = _batch(facts)
+    length = _length(facts, facts.batch_size or batch.value)
+    return [*_pictures(facts), *_players(facts), batch, *_game(facts), *length]
+
+
+def recipe_tree(facts: Facts, further: Iterable[Choice] = ()) -> Tree:
+    """The unchecked recipe for data of these facts; it does not say where the data is.
+
+    Args:
+        facts: what is known about the data.
+        further: what was chosen before, while the data was looked at; it comes first.
+    """
+    chosen = [*further, *choices(facts)]
+    tree = merge(_always(), [(choice.key.split("."), choice.value) for choice in chosen])
+    return tree | {"reasons": {choice.key: choice.reason for choice in chosen}}
+
+
+def _always() -> Tree:
+    """What no data changes."""
+    adam = {"name": "adam", "beta1": 0.0, "beta2": 0.99}
+    return {
+        "name": AUTO,
+        "title": "made for this data by `twoplayer train auto`",
+        "data": {"split": "train"},
+        "latents": {"name": "normal"},
+        "generator": {"name": "paper-dcgan", "kernel_size": 4},
+        "discriminator": {"name": "paper-dcgan", "kernel_size": 4, "normalization": "none"},
+        "objective": {"name": "relativistic"},
+        "regularizers": [{"name": "r1"}, {"name": "r2"}],
+        "play": {"name": "alternating"},
+        "optimizers": {"generator": dict(adam), "discriminator": dict(adam)},
+        "average": {"warm_up": 0.05},
+        "precision": "fp32",
+    }
+
+
+def _pictures(facts: Facts) -> list[Choice]:
+    if facts.mirrored is None:
+        return [Choice("data.flip", False, "the pictures are decoded as they come; nobody looked at mirror images")]
+    flip = facts.mirrored < MIRRORED
+    words = f"a mirrored picture is {facts.mirrored:.2f} times as far from the others as the picture itself"
+    return [Choice("data.flip", flip, f"{words}: {'one more of them' if flip else 'not one of them'}")]
+
+
+def _players(facts: Facts) -> list[Choice]:
+    blocks, color = fitting_blocks(facts.shape), facts.shape[0] == 3
+    height, width = (-(-side // 2**blocks) for side in facts.shape[1:])
+    depth = f"{facts.words} are halved {blocks} times, to {width}x{height}"
+    first = 64 if facts.accelerated else 32
+    room = "a GPU has room for" if facts.accelerated else "a processor gets further with narrow players:"
+    kind = "color" if color else "gray"
+    return [
+        Choice("latents.dim", 128 if color else 64, f"directions in which {kind} pictures may vary"),
+        Choice("generator.n_blocks", blocks, depth + ", where G begins"),
+        Choice("discriminator.n_blocks", blocks, depth + ", where D ends"),
+        Choice("discriminator.n_filters", first, f"{room} {first} channels, twice as many after a halving"),
+        Choice("generator.n_filters", first * 2**blocks, "G begins with as many channels as D would reach"),
+    ]
+
+
+def _batch(facts: Facts) -> Choice:
+    usual = 256 if facts.accelerated else 64
+    if facts.n >= 2 * usual:
+        return Choice("batch_size", usual, "enough for steady gradients; larger ones make fewer steps in the same time")
+    batch = 2 ** max((facts.n // 2).bit_length() - 1, 0)
+    return Choice("batch_size", batch, f"at most half of the {facts.n:,} images, a power of two")
+
+
+def _game(facts: Facts) -> list[Choice]:
+    rate, gamma = RATE * (2.0 if facts.accelerated else 1.0), GAMMA * math.prod(facts.shape) / (28 * 28)
+    few, gamma = facts.n < FEW_IMAGES, float(f"{gamma:.1g}")
+    slope = f"{facts.shape[0]}x{facts.shape[1]}x{facts.shape[2]} numbers an image: 0.1 at 28x28, in proportion"
+    found = [
+        Choice("optimizers.generator.learning_rate", rate, "as fast as D; without momentum, which circles"),
+        Choice("optimizers.discriminator.learning_rate", rate, "fast and stable where both slopes are penalized"),
+        Choice("regularizers.r1.gamma", gamma, slope),
+        Choice("regularizers.r2.gamma", gamma, "as for reals"),
+    ]
+    return [*found, *_augmentation(facts)] if few else found
+
+
+def _augmentation(facts: Facts) -> list[Choice]:
+    follows = "the distance to held-out images" if facts.held_out else "how sure D is of the images"
+    reason = f"{facts.n:,} images are few: D sees them changed, as often as {follows} calls for"
+    pace = "thousands of images from never to always; the published 500 are for longer trainings"
+    return [Choice("augmentation.name", "adaptive", reason), Choice("augmentation.kimg", ADAPTED_KIMG, pace)]
+
+
+def _length(facts: Facts, batch: int) -> list[Choice]:
+    on_processor = KIMG_OF_LARGE if math.prod(facts.shape) > LARGE else KIMG
+    usual = round((GPU_KIMG if facts.accelerated else on_processor) * 1000 / batch)
+    steps = facts.steps or usual
+    kimg = steps * batch / 1000
+    passes = steps * batch / facts.n
+    every = round_down(steps / 40)
+    return [
+        Choice("steps", usual, f"{kimg:,.0f} thousand images, {passes:,.0f} passes; more is better, and may be added"),
+        Choice("average.half_life_kimg", kimg / 40, "a fortieth of the whole: smooth, and young at the end"),
+        Choice("log_every", round_down(steps / 400), "a 400th of the whole, rounded down"),
+        Choice("sample_every", every, "a 40th of the whole, rounded down"),
+        Choice("checkpoint_every", every, "with each grid"),
+    ]
+
+
+def round_down(number: float) -> int:
+    """The largest 1, 2 or 5 with zeros that is not above a number; at least 1.
+
+    >>> [round_down(number) for number in (0.5, 1, 7, 49.9, 6250)]
+    [1, 1, 5, 20, 5000]
+    """
+    zeros: int = 10 ** math.floor(math.log10(max(number, 1.0)))
+    return max(digit * zeros for digit in (1, 2, 5) if digit == 1 or digit * zeros <= number)

@@ -151,3 +151,11 @@ def test_without_data_it_says_what_is_missing(tmp_path: Path) -> None:
 
 def test_rounding() -> None:
     assert [round_down(number) for number in (0.0, 3, 9, 10, 20, 4999)] == [1, 2, 5, 10, 20, 2000]
+
+
+def test_mnist_auto_is_what_auto_makes_for_mnist() -> None:
+    facts = Facts(60_000, (1, 28, 28), held_out=True, mirrored=1.32)
+    tree = merge(recipe_tree(facts), parse_overrides(["data.source=mnist"]))
+    kept = load_recipe("mnist-auto")
+    own = {"name": kept.name, "title": kept.title, "reasons": kept.reasons}
+    assert kept == check(tree).model_copy(update=own)

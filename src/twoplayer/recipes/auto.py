@@ -18,7 +18,7 @@ from twoplayer.core.protocols import ImageShape
 from twoplayer.networks.paper_dcgan import fitting_blocks
 from twoplayer.recipes.load import AUTO, Tree, merge
 
-RATE, GAMMA = 2e-3, 0.1
+RATE, GAMMA = 1e-3, 0.1
 """Learning rate, and the penalties' weight at 28x28 gray pixels, for batches of 64."""
 
 KIMG, KIMG_OF_LARGE, GPU_KIMG = 400.0, 200.0, 10_000.0
@@ -101,8 +101,8 @@ def _always() -> Tree:
         "title": "made for this data by `twoplayer train auto`",
         "data": {"split": "train"},
         "latents": {"name": "normal"},
-        "generator": {"name": "paper-dcgan", "kernel_size": 4},
-        "discriminator": {"name": "paper-dcgan", "kernel_size": 4, "normalization": "none"},
+        "generator": {"name": "paper-dcgan", "kernel_size": 3},
+        "discriminator": {"name": "paper-dcgan", "kernel_size": 3, "normalization": "none"},
         "objective": {"name": "relativistic"},
         "regularizers": [{"name": "r1"}, {"name": "r2"}],
         "play": {"name": "alternating"},

@@ -131,13 +131,14 @@ def _run_seeds(
     return together.of_seed(seeds[0])
 
 
-def load(path: str | Path, checkpoint: Literal["newest", "best"] | int = "newest") -> Run:
+def load(path: str | Path, checkpoint: Literal["newest", "best"] | int = "newest", device: str = "cpu") -> Run:
     """A run that was trained before. Raises UserError when there is none.
 
     Args:
         path: the run's folder.
         checkpoint: whose averaged generator to use: the newest, the one with the lowest in-training figure, or that
             of a step.
+        device: where pictures are drawn: "auto", "cpu", "cuda", "cuda:1", "mps".
     """
     if checkpoint not in ("newest", "best") and not isinstance(checkpoint, int):
         raise UserError(f"checkpoint={checkpoint!r} (allowed: newest, best, a step)")
@@ -146,15 +147,15 @@ def load(path: str | Path, checkpoint: Literal["newest", "best"] | int = "newest
     if several := folder.of_seeds():
         names = ", ".join(place.path.name for place in several)
         raise UserError(f"{folder.path} holds runs of several seeds; choose one of {names}, or compare the folder")
-    return Run(folder.path, checkpoint)
+    return Run(folder.path, checkpoint, choose_device(device))
 
 
-def load_generator(path: str | Path) -> Sampler:
+def load_generator(path: str | Path, device: str = "cpu") -> Sampler:
     """What draws pictures: a run, or a generator alone in a folder that was exported. Raises UserError."""
     place = _path(path)
     if (place / "generator.safetensors").is_file():
-        return Exported(place)
-    return load(place)
+        return Exported(place, choose_device(device))
+    return load(place, device=device)
 
 
 def choose_device(name: str) -> torch.device:

@@ -15,7 +15,7 @@ from twoplayer.core.errors import UserError
 from twoplayer.core.precision import compute_dtype
 from twoplayer.core.protocols import Supervised
 from twoplayer.core.rng import Stream
-from twoplayer.drawing import Sampler
+from twoplayer.drawing import CPU, Sampler
 from twoplayer.evaluation.doctor import Diagnosis
 from twoplayer.evaluation.extraction import AUTO
 from twoplayer.evaluation.features import LabelProbe, held_out, label_probe
@@ -47,10 +47,12 @@ class Run(Sampler):
     Attributes:
         path: the folder.
         checkpoint: "newest", "best", or the step of a checkpoint that is still there.
+        device: where its networks compute when it draws pictures or is judged.
     """
 
     path: Path
     checkpoint: Literal["newest", "best"] | int = "newest"
+    device: torch.device = CPU
 
     def __repr__(self) -> str:
         return self.glance.line
@@ -90,13 +92,13 @@ class Run(Sampler):
     def generator(self) -> nn.Module:
         """The averaged generator in evaluation mode: latents [N, latent_dim] to float images in [-1, 1]."""
         if self.checkpoint == "newest":
-            return read_snapshot(self.folder.generator)[0]
-        return self._state.generator_for_use.eval()
+            return read_snapshot(self.folder.generator)[0].to(self.device)
+        return self._state.generator_for_use.eval().to(self.device)
 
     @cached_property
     def discriminator(self) -> nn.Module:
         """The (averaged) discriminator of the same checkpoint in evaluation mode: images in [-1, 1] to a `Verdict`."""
-        return self._state.discriminator_for_use.eval()
+        return self._state.discriminator_for_use.eval().to(self.device)
 
     @property
     def figures(self) -> Figures:
@@ -105,7 +107,7 @@ class Run(Sampler):
 
     @property
     def compute_dtype(self) -> torch.dtype | None:
-        return compute_dtype(self.recipe.precision, torch.device("cpu"))
+        return compute_dtype(self.recipe.precision, self.device)
 
     def best(self, n: int, best_of: int, stream: Stream, ids: list[int], latents: Drawn) -> Tensor:
         if not ids:
@@ -155,7 +157,12 @@ class Run(Sampler):
         return fresh_losses(self._judged, Judge(self.recipe).batches, n, Stream(seed).child("test"))
 
     def evaluate(
-        self, n: int = 2000, seeds: int = 3, extractor: str = AUTO, every: bool = False, gan_train: bool = False
+        self,
+        n: int = 2000,
+        seeds: int = 3,
+        extractor: str = AUTO,
+        every: bool = False,
+        gan_train: bool = False,
     ) -> Figures:
         """Every figure about the run; of its newest checkpoint also written to RUN/evaluation.json.
 
@@ -216,7 +223,7 @@ class Run(Sampler):
         info = self.info
         if self.recipe.levels:
             raise UserError(f"{self.path} is a pyramid: each of {self.path / 'levels'} has a discriminator of its own")
-        state = new_state(self.recipe, info.image_shape, len(info.class_names), torch.device("cpu"))
+        state = new_state(self.recipe, info.image_shape, len(info.class_names), CPU)
         restore(state, self._tree(), self.folder)
         return state
 

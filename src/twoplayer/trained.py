@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from twoplayer.core.errors import UserError
 from twoplayer.core.precision import compute_dtype
 from twoplayer.core.protocols import Supervised
+from twoplayer.core.ranks import ALONE, Ranks
 from twoplayer.core.rng import Stream
 from twoplayer.drawing import CPU, Sampler
 from twoplayer.evaluation.doctor import Diagnosis
@@ -163,6 +164,7 @@ class Run(Sampler):
         extractor: str = AUTO,
         every: bool = False,
         gan_train: bool = False,
+        ranks: Ranks = ALONE,
     ) -> Figures:
         """Every figure about the run; of its newest checkpoint also written to RUN/evaluation.json.
 
@@ -173,6 +175,8 @@ class Run(Sampler):
                 a random network.
             every: also take the figures of each checkpoint that is there, as "series".
             gan_train: of a conditional run, also train a classifier on fakes and test it on real images.
+            ranks: this process among all that share the drawing and the extraction, see `core.joining.joined`; the
+                first one takes the figures and writes.
 
         Returns:
             By figure: value, spread over the seeds, floor (real against real), how many images, which split, extractor;
@@ -181,7 +185,9 @@ class Run(Sampler):
         Raises:
             UserError: n or seeds is no sensible number; the extractor, or gan_train, cannot judge such a run.
         """
-        judge = Judge(self.recipe, n, seeds, extractor, gan_train)
+        judge = Judge(self.recipe, n, seeds, extractor, gan_train, ranks)
+        if not ranks.writes:
+            return FigureTable(judge.shared.follow())
         figures = self._figures(judge)
         if every:
             figures["series"] = series({step: Run(self.path, step)._figures(judge) for step in self.steps})
@@ -190,6 +196,7 @@ class Run(Sampler):
         if self.checkpoint == "newest":
             write_json(self.folder.evaluation, figures)
             write_report(self.folder, None if self.recipe.levels else doctor_notes(self.folder, self.recipe))
+        judge.shared.end(figures)
         return FigureTable(figures)
 
     def diagnose(self, figures: Figures | None = None) -> Diagnosis:

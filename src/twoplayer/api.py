@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -131,14 +132,13 @@ def _run_seeds(
     return together.of_seed(seeds[0])
 
 
-def load(path: str | Path, checkpoint: Literal["newest", "best"] | int = "newest", device: str = "cpu") -> Run:
+def load(path: str | Path, checkpoint: Literal["newest", "best"] | int = "newest") -> Run:
     """A run that was trained before. Raises UserError when there is none.
 
     Args:
         path: the run's folder.
         checkpoint: whose averaged generator to use: the newest, the one with the lowest in-training figure, or that
             of a step.
-        device: where pictures are drawn: "auto", "cpu", "cuda", "cuda:1", "mps".
     """
     if checkpoint not in ("newest", "best") and not isinstance(checkpoint, int):
         raise UserError(f"checkpoint={checkpoint!r} (allowed: newest, best, a step)")
@@ -147,15 +147,15 @@ def load(path: str | Path, checkpoint: Literal["newest", "best"] | int = "newest
     if several := folder.of_seeds():
         names = ", ".join(place.path.name for place in several)
         raise UserError(f"{folder.path} holds runs of several seeds; choose one of {names}, or compare the folder")
-    return Run(folder.path, checkpoint, choose_device(device))
+    return Run(folder.path, checkpoint)
 
 
 def load_generator(path: str | Path, device: str = "cpu") -> Sampler:
-    """What draws pictures: a run, or a generator alone in a folder that was exported. Raises UserError."""
+    """What draws pictures, on a device: a run, or a generator alone in a folder that was exported. Raises UserError."""
     place = _path(path)
     if (place / "generator.safetensors").is_file():
         return Exported(place, choose_device(device))
-    return load(place, device=device)
+    return replace(load(place), device=choose_device(device))
 
 
 def choose_device(name: str) -> torch.device:

@@ -48,7 +48,7 @@ class Run(Sampler):
     Attributes:
         path: the folder.
         checkpoint: "newest", "best", or the step of a checkpoint that is still there.
-        device: where its networks compute when it draws pictures or is judged.
+        device: where its networks compute when it draws pictures; figures are taken on the processor.
     """
 
     path: Path

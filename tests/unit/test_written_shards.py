@@ -29,6 +29,7 @@ from twoplayer.data.form import Form
 from twoplayer.data.source import open_source
 from twoplayer.drawing import Exported
 from twoplayer.recipes.load import load_recipe
+from twoplayer.runs.folder import locked
 from twoplayer.runs.shards import MANIFEST, Plan, write_shards
 from twoplayer.runs.snapshot import SnapshotInfo, write_snapshot
 
@@ -193,6 +194,11 @@ def test_what_cannot_be_written_is_refused(tmp_path: Path) -> None:
         write_shards(tmp_path / "none", plan(n=1_000_000, per_shard=2), blank)
 
 
+def test_two_jobs_do_not_write_to_one_folder(tmp_path: Path) -> None:
+    with locked(tmp_path / "out"), pytest.raises(UserError, match="is being written by another process"):
+        write_shards(tmp_path / "out", plan(), blank)
+
+
 class Elsewhere(Ranks):
     """A rank on a machine that does not share the folder."""
 
@@ -270,6 +276,16 @@ def launched(count: int, words: list[str]) -> list[subprocess.Popen[str]]:
         )
         for rank in range(count)
     ]
+
+
+@pytest.mark.gpu
+def test_a_gpu_writes_shards(tiny_run: tp.Run, tmp_path: Path) -> None:
+    on_gpu = tp.load_generator(tiny_run.path, "cuda")
+    for name in ("one", "other"):
+        on_gpu.write_shards(tmp_path / name, 150, best_of=2, per_shard=100)
+    assert files_of(tmp_path / "one") == files_of(tmp_path / "other")
+    assert json.loads((tmp_path / "one" / MANIFEST).read_text())["device"] == "cuda"
+    assert (on_gpu.sample(150).int() - tiny_run.sample(150).int()).abs().max() <= 2  # of 255
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -169,12 +170,12 @@ def load(path: str | Path, checkpoint: Literal["newest", "best"] | int = "newest
     return Run(folder.path, checkpoint)
 
 
-def load_generator(path: str | Path) -> Sampler:
-    """What draws pictures: a run, or a generator alone in a folder that was exported. Raises UserError."""
+def load_generator(path: str | Path, device: str = "cpu") -> Sampler:
+    """What draws pictures, on a device: a run, or a generator alone in a folder that was exported. Raises UserError."""
     place = _path(path)
     if (place / "generator.safetensors").is_file():
-        return Exported(place)
-    return load(place)
+        return Exported(place, choose_device(device))
+    return replace(load(place), device=choose_device(device))
 
 
 def choose_device(name: str) -> torch.device:

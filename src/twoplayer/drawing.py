@@ -13,19 +13,25 @@ import torch
 from torch import Tensor, nn
 
 from twoplayer.core.errors import UserError
+from twoplayer.core.process import one_thread
 from twoplayer.core.protocols import Bounded
+from twoplayer.core.ranks import ALONE, Ranks
 from twoplayer.core.rng import Stream
+from twoplayer.data.prepared import Told, nobody
+from twoplayer.evaluation.extraction import weights_hash
 from twoplayer.evaluation.game import Figures
 from twoplayer.evaluation.latents import Recovered, arithmetic, pictures_of, recover, walk
 from twoplayer.runs.classes import Labels, class_ids
 from twoplayer.runs.grid import tile
-from twoplayer.runs.sampling import Drawn, Truncated, in_turn, latents_of, sample_blocks
+from twoplayer.runs.sampling import Drawn, Truncated, in_turn, latents_of, sample_best, sample_blocks
+from twoplayer.runs.shards import MOST_PICTURES, PER_SHARD, Plan, write_shards
 from twoplayer.runs.snapshot import SnapshotInfo, read_snapshot
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 MAX_SAMPLES = 1_000_000
+CPU = torch.device("cpu")
 
 
 class Sampler(ABC):
@@ -33,9 +39,11 @@ class Sampler(ABC):
 
     Attributes:
         path: where it lies, for messages.
+        device: where its networks compute.
     """
 
     path: Path
+    device: torch.device
 
     @property
     @abstractmethod
@@ -46,6 +54,11 @@ class Sampler(ABC):
     @abstractmethod
     def generator(self) -> nn.Module:
         """In evaluation mode: latents [N, latent_dim] to float images in [-1, 1]."""
+
+    @property
+    @abstractmethod
+    def discriminator(self) -> nn.Module:
+        """In evaluation mode: images in [-1, 1] to a `Verdict`. Raises UserError where there is none."""
 
     @property
     def figures(self) -> Figures:
@@ -83,22 +96,90 @@ class Sampler(ABC):
         self, n: int, seed: int = 0, best_of: int = 1, labels: Labels | None = None, truncation: float = 1.0
     ) -> Iterator[Tensor]:
         """The same pictures, some at a time, for more of them than fit into memory."""
-        if not all(isinstance(number, int) for number in (n, seed, best_of)):
-            raise UserError(f"n={n}, best_of={best_of}, seed={seed}: all three are whole numbers")
-        if n < 1 or best_of < 1 or n * best_of > MAX_SAMPLES or seed < 0:
-            raise UserError(
-                f"n={n}, best_of={best_of}, seed={seed}: n and best_of start at 1, their product ends at "
-                f"{MAX_SAMPLES:,}, the seed starts at 0"
-            )
-        if not 0.0 < truncation <= 1.0:
-            raise UserError(f"truncation={truncation}: above 0, 1 at most")
-        stream = Stream(seed).child("sample")
-        latents: Drawn = self.info.latents if truncation == 1.0 else Truncated(self.info.latents, truncation)
-        ids = self.label_ids(labels)
+        _require_sensible(n, seed, best_of, truncation)
+        ids, latents = self.label_ids(labels), self._drawn(truncation)
         if best_of > 1:
-            return iter([self.best(n, best_of, stream, ids, latents)])
-        given = {"labels": in_turn(ids, n)} if ids else {}
-        return sample_blocks(self.generator, latents, n, stream, given, self.compute_dtype)
+            return iter([self.best(n, best_of, Stream(seed).child("sample"), ids, latents)])
+        return self._numbered(range(n), seed, ids, latents)
+
+    def _drawn(self, truncation: float) -> Drawn:
+        """What latents are drawn from."""
+        return self.info.latents if truncation == 1.0 else Truncated(self.info.latents, truncation)
+
+    def _numbered(self, numbers: range, seed: int, ids: list[int], latents: Drawn) -> Iterator[Tensor]:
+        """Pictures `numbers` of all that a seed has."""
+        given = {"labels": in_turn(_turned(ids, numbers.start), len(numbers))} if ids else {}
+        stream = Stream(seed).child("sample")
+        return sample_blocks(
+            self.generator, latents, len(numbers), stream, given, self.compute_dtype, first=numbers.start
+        )
+
+    def write_shards(
+        self,
+        folder: Path,
+        n: int,
+        seed: int = 0,
+        best_of: int = 1,
+        labels: Labels | None = None,
+        truncation: float = 1.0,
+        *,
+        per_shard: int = PER_SHARD,
+        ranks: Ranks = ALONE,
+        told: Told = nobody,
+    ) -> Plan:
+        """Write the n pictures of `sample` as shards, those that are not there yet; see `runs.shards`.
+
+        With `best_of` the best are chosen for each shard by itself, so that these are other pictures than those of
+        `sample`. Each process computes on one thread: so all of them round alike, however many there are.
+
+        Args:
+            folder: where to; empty, or begun with the same arguments and the same generator.
+            n: how many, at most a billion.
+            seed, best_of, labels, truncation: as for `sample`.
+            per_shard: how many pictures lie in each file.
+            ranks: this process among all that write, see `core.joining.joined`.
+            told: on rank 0, is told how many of the missing pictures are there.
+
+        Returns:
+            What the folder holds.
+
+        Raises:
+            UserError: as `sample` and `runs.shards.write_shards` do.
+        """
+        _require_sensible(n, seed, best_of, truncation, MOST_PICTURES * best_of)
+        ids, latents = self.label_ids(labels), self._drawn(truncation)
+        plan = self._plan(n, seed, best_of, truncation, ids, per_shard)
+
+        def draw(numbers: range) -> Iterator[Tensor]:
+            if best_of == 1:
+                return self._numbered(numbers, seed, ids, latents)
+            place = Stream(seed).child("sample", "shard", numbers.start)
+            return iter([self.best(len(numbers), best_of, place, _turned(ids, numbers.start), latents)])
+
+        with one_thread():
+            write_shards(folder, plan, draw, ranks, told)
+        return plan
+
+    def _plan(self, n: int, seed: int, best_of: int, truncation: float, ids: list[int], per_shard: int) -> Plan:
+        """What a folder is to hold. Raises UserError."""
+        if best_of > 1:
+            _ = self.discriminator  # there has to be one before anything is written
+        info = self.info
+        return Plan(
+            n=n,
+            per_shard=per_shard,
+            seed=seed,
+            best_of=best_of,
+            truncation=truncation,
+            labels=tuple(ids),
+            class_names=info.class_names if ids else (),
+            image_shape=info.image_shape,
+            recipe=info.recipe,
+            step=info.step,
+            generator_sha256=weights_hash(self.generator),
+            device=self.device.type,
+            computes_in=str(self.compute_dtype or next(self.generator.parameters()).dtype).removeprefix("torch."),
+        )
 
     def label_ids(self, labels: Labels | None) -> list[int]:
         """The class ids that a user's labels mean; all of them for None, none for an unconditional run.
@@ -162,19 +243,41 @@ class Sampler(ABC):
         return tile(pictures, len(ids), [self.info.class_names[number] for number in ids])
 
 
+def _require_sensible(n: int, seed: int, best_of: int, truncation: float, most: int = MAX_SAMPLES) -> None:
+    """Raise UserError for numbers that nothing can be drawn with."""
+    if not all(isinstance(number, int) for number in (n, seed, best_of)):
+        raise UserError(f"n={n}, best_of={best_of}, seed={seed}: all three are whole numbers")
+    if n < 1 or best_of < 1 or n * best_of > most or seed < 0:
+        raise UserError(
+            f"n={n}, best_of={best_of}, seed={seed}: n and best_of start at 1, their product ends at "
+            f"{most:,}, the seed starts at 0"
+        )
+    if not 0.0 < truncation <= 1.0:
+        raise UserError(f"truncation={truncation}: above 0, 1 at most")
+
+
+def _turned(ids: list[int], start: int) -> list[int]:
+    """The same class ids round and round, from that of picture `start` on."""
+    place = start % len(ids) if ids else 0
+    return ids[place:] + ids[:place]
+
+
 @dataclass(frozen=True)
 class Exported(Sampler):
     """A folder that `twoplayer export --format safetensors` wrote: a generator alone.
 
     Attributes:
         path: the folder.
+        device: where the generator computes.
     """
 
     path: Path
+    device: torch.device = CPU
 
     @cached_property
     def _read(self) -> tuple[nn.Module, SnapshotInfo]:
-        return read_snapshot(self.path)
+        generator, info = read_snapshot(self.path)
+        return generator.to(self.device), info
 
     @property
     def info(self) -> SnapshotInfo:
@@ -184,5 +287,9 @@ class Exported(Sampler):
     def generator(self) -> nn.Module:
         return self._read[0]
 
+    @property
+    def discriminator(self) -> nn.Module:
+        raise UserError(f"{self.path} is a generator alone, without the discriminator that chooses the best of several")
+
     def best(self, n: int, best_of: int, stream: Stream, ids: list[int], latents: Drawn) -> Tensor:
-        raise UserError(f"best_of={best_of}: {self.path} is a generator alone, without the discriminator that chooses")
+        return sample_best((self.generator, self.discriminator), latents, n, best_of, stream)

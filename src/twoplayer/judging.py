@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from twoplayer.core.errors import UserError
+from twoplayer.core.ranks import ALONE, Ranks
 from twoplayer.core.rng import Stream
 from twoplayer.data.batches import Batches, IndexedBatches
 from twoplayer.data.images import ImageData
@@ -17,10 +18,10 @@ from twoplayer.evaluation.figures import Evaluation, Pool, catalogue_figures, me
 from twoplayer.evaluation.fresh_losses import Judged
 from twoplayer.evaluation.game import Figures, Real, game_figures
 from twoplayer.evaluation.gan_train import gan_train_figure, require_gan_train
+from twoplayer.evaluation.shared import Shared
 from twoplayer.extractors.cnn import RandomCnn
 from twoplayer.loading import held_out_data, load_data, whole_splits
 from twoplayer.recipes.schema import DataOptions, Recipe
-from twoplayer.runs.sampling import sample
 from twoplayer.runs.snapshot import SnapshotInfo
 
 LEAST_IMAGES = 2
@@ -38,6 +39,7 @@ class Judge:
         seeds: how often each figure is taken anew.
         extractor: a name; "auto" for the one that suits the data.
         gan_train: also train classifiers on fakes.
+        ranks: this process among all that draw and extract; the first one takes the figures.
     """
 
     recipe: Recipe
@@ -45,6 +47,7 @@ class Judge:
     seeds: int = 3
     extractor: str = AUTO
     gan_train: bool = False
+    ranks: Ranks = ALONE
 
     def __post_init__(self) -> None:
         if self.n < 1 or self.seeds < 1:
@@ -58,14 +61,11 @@ class Judge:
             info: what it is.
             game: the same generator with its discriminator.
         """
-        takes = info.generator.takes
         if self.gan_train:
-            require_gan_train(takes, None if self.real is self.train else self.train)
+            require_gan_train(info.generator.takes, None if self.real is self.train else self.train)
 
-        def draw(n: int, place: Stream) -> tuple[Tensor, Tensor | None]:
-            told = self.batches.some(n, place.child("given")).given(takes)
-            return sample(generator, info.latents, n, place, told), told.get("labels")
-
+        self.shared.use_generator(generator, info)
+        draw = self.shared.fakes
         real = Real(self.real, self.batches, min(self.n, len(self.real)), self.seeds)
         figures: Figures = {} if game is None else game_figures(game, real)
         found, refused = catalogue_figures(draw, self.evaluation)
@@ -97,6 +97,15 @@ class Judge:
         return found
 
     @cached_property
+    def shared(self) -> Shared:
+        """What all processes do together."""
+        return Shared(
+            self.ranks,
+            lambda which: self.real if which == "real" else self.train,
+            lambda takes, n, place: self.batches.some(n, place.child("given")).given(takes),
+        )
+
+    @cached_property
     def train(self) -> ImageData:
         """What the run learned from."""
         return load_data(self.recipe.data)
@@ -118,13 +127,17 @@ class Judge:
     def fitted(self) -> Fitted:
         """The extractor, fitted to the data's own splits whatever part of it the run learned from."""
         learned, checked = _splits(self.recipe.data)
-        return fitted(choose(self.extractor, learned), learned, checked)
+        found = fitted(choose(self.extractor, learned), learned, checked)
+        self.shared.use_extractor(found.network)
+        return found
 
     @cached_property
     def evaluation(self) -> Evaluation:
         """Real images as the extractor sees them."""
-        train = Pool.of(self.train, self.fitted) if self.real is not self.train else None
-        found = Evaluation(self.fitted, Pool.of(self.real, self.fitted), train, self.n, self.seeds)
+        see = self.shared.real
+        train = Pool.of(self.train, self.fitted, partial(see, "train")) if self.real is not self.train else None
+        real = Pool.of(self.real, self.fitted, partial(see, "real"))
+        found = Evaluation(self.fitted, real, train, self.n, self.seeds)
         if found.size < LEAST_IMAGES:
             raise UserError(
                 f"figures need {LEAST_IMAGES} images of each kind, and twice as many real ones for their floor: "

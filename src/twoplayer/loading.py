@@ -28,7 +28,7 @@ def load_data(options: DataOptions, *, quiet: bool = True, stop: StopRequest | N
         UserError: they cannot be had.
         TrainingStopped: a signal has come.
     """
-    with nullcontext(nobody) if quiet else decoding() as shown:
+    with nullcontext(nobody) if quiet else counted("decoding pictures") as shown:
 
         def told(done: int, n: int) -> None:
             shown(done, n)
@@ -48,16 +48,16 @@ def wanted(options: DataOptions, told: Told) -> Wanted:
 
 
 @contextmanager
-def decoding() -> Iterator[Told]:
-    """Shows on stderr how far decoding is, where it takes longer than a moment: a bar in a terminal, else lines."""
+def counted(what: str) -> Iterator[Told]:
+    """Shows on stderr how far something is, where it takes longer than a moment: a bar in a terminal, else lines."""
     if not sys.stderr.isatty():
-        yield _lines()
+        yield _lines(what)
         return
     with ExitStack() as stack:
-        yield _bar(stack)
+        yield _bar(stack, what)
 
 
-def _bar(stack: ExitStack) -> Told:
+def _bar(stack: ExitStack, what: str) -> Told:
     """A bar that appears when it is worth it and is gone with the stack."""
     begun, task, bar = time.monotonic(), None, None
 
@@ -67,7 +67,7 @@ def _bar(stack: ExitStack) -> Told:
             if time.monotonic() - begun < SECONDS_BEFORE_WORDS:
                 return
             bar = stack.enter_context(rich_bar())
-            task = bar.add_task("decoding pictures", total=n)
+            task = bar.add_task(what, total=n)
         bar.update(task, completed=done)
 
     return told
@@ -87,7 +87,7 @@ def rich_bar() -> Any:
     return Progress(*columns, TextColumn("left"), console=Console(stderr=True), expand=True)
 
 
-def _lines() -> Told:
+def _lines(what: str) -> Told:
     begun, last = time.monotonic(), 0.0
 
     def told(done: int, n: int) -> None:
@@ -96,7 +96,7 @@ def _lines() -> Told:
         if now < SECONDS_BEFORE_WORDS or (now - last < SECONDS_BETWEEN_WORDS and done < n):
             return
         last, left = now, now / max(done, 1) * (n - done)
-        say(f"decoding pictures {done:,}/{n:,}  {done / now:,.0f}/s  {left:.0f} s left")
+        say(f"{what} {done:,}/{n:,}  {done / now:,.0f}/s  {left:.0f} s left")
 
     return told
 

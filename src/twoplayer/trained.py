@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from twoplayer.core.errors import UserError
 from twoplayer.core.precision import compute_dtype
 from twoplayer.core.protocols import Supervised
+from twoplayer.core.ranks import ALONE, Ranks
 from twoplayer.core.rng import Stream
-from twoplayer.drawing import Sampler
+from twoplayer.drawing import CPU, Sampler
 from twoplayer.evaluation.doctor import Diagnosis
 from twoplayer.evaluation.extraction import AUTO
 from twoplayer.evaluation.features import LabelProbe, held_out, label_probe
@@ -47,10 +48,12 @@ class Run(Sampler):
     Attributes:
         path: the folder.
         checkpoint: "newest", "best", or the step of a checkpoint that is still there.
+        device: where its networks compute when it draws pictures; figures are taken on the processor.
     """
 
     path: Path
     checkpoint: Literal["newest", "best"] | int = "newest"
+    device: torch.device = CPU
 
     def __repr__(self) -> str:
         return self.glance.line
@@ -90,13 +93,13 @@ class Run(Sampler):
     def generator(self) -> nn.Module:
         """The averaged generator in evaluation mode: latents [N, latent_dim] to float images in [-1, 1]."""
         if self.checkpoint == "newest":
-            return read_snapshot(self.folder.generator)[0]
-        return self._state.generator_for_use.eval()
+            return read_snapshot(self.folder.generator)[0].to(self.device)
+        return self._state.generator_for_use.eval().to(self.device)
 
     @cached_property
     def discriminator(self) -> nn.Module:
         """The (averaged) discriminator of the same checkpoint in evaluation mode: images in [-1, 1] to a `Verdict`."""
-        return self._state.discriminator_for_use.eval()
+        return self._state.discriminator_for_use.eval().to(self.device)
 
     @property
     def figures(self) -> Figures:
@@ -105,7 +108,7 @@ class Run(Sampler):
 
     @property
     def compute_dtype(self) -> torch.dtype | None:
-        return compute_dtype(self.recipe.precision, torch.device("cpu"))
+        return compute_dtype(self.recipe.precision, self.device)
 
     def best(self, n: int, best_of: int, stream: Stream, ids: list[int], latents: Drawn) -> Tensor:
         if not ids:
@@ -155,7 +158,13 @@ class Run(Sampler):
         return fresh_losses(self._judged, Judge(self.recipe).batches, n, Stream(seed).child("test"))
 
     def evaluate(
-        self, n: int = 2000, seeds: int = 3, extractor: str = AUTO, every: bool = False, gan_train: bool = False
+        self,
+        n: int = 2000,
+        seeds: int = 3,
+        extractor: str = AUTO,
+        every: bool = False,
+        gan_train: bool = False,
+        ranks: Ranks = ALONE,
     ) -> Figures:
         """Every figure about the run; of its newest checkpoint also written to RUN/evaluation.json.
 
@@ -166,6 +175,8 @@ class Run(Sampler):
                 a random network.
             every: also take the figures of each checkpoint that is there, as "series".
             gan_train: of a conditional run, also train a classifier on fakes and test it on real images.
+            ranks: this process among all that share the drawing and the extraction, see `core.joining.joined`; the
+                first one takes the figures and writes.
 
         Returns:
             By figure: value, spread over the seeds, floor (real against real), how many images, which split, extractor;
@@ -174,7 +185,9 @@ class Run(Sampler):
         Raises:
             UserError: n or seeds is no sensible number; the extractor, or gan_train, cannot judge such a run.
         """
-        judge = Judge(self.recipe, n, seeds, extractor, gan_train)
+        judge = Judge(self.recipe, n, seeds, extractor, gan_train, ranks)
+        if not ranks.writes:
+            return FigureTable(judge.shared.follow())
         figures = self._figures(judge)
         if every:
             figures["series"] = series({step: Run(self.path, step)._figures(judge) for step in self.steps})
@@ -183,6 +196,7 @@ class Run(Sampler):
         if self.checkpoint == "newest":
             write_json(self.folder.evaluation, figures)
             write_report(self.folder, None if self.recipe.levels else doctor_notes(self.folder, self.recipe))
+        judge.shared.end(figures)
         return FigureTable(figures)
 
     def diagnose(self, figures: Figures | None = None) -> Diagnosis:
@@ -216,7 +230,7 @@ class Run(Sampler):
         info = self.info
         if self.recipe.levels:
             raise UserError(f"{self.path} is a pyramid: each of {self.path / 'levels'} has a discriminator of its own")
-        state = new_state(self.recipe, info.image_shape, len(info.class_names), torch.device("cpu"))
+        state = new_state(self.recipe, info.image_shape, len(info.class_names), CPU)
         restore(state, self._tree(), self.folder)
         return state
 

@@ -262,7 +262,7 @@ def test_decoding_in_a_terminal_and_in_a_pipe(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(loading, "SECONDS_BEFORE_WORDS", 0.0)
-    with loading.decoding() as told:
+    with loading.counted("decoding pictures") as told:
         told(0, 1000)
         told(1000, 1000)
     assert "decoding pictures 1,000/1,000" in capsys.readouterr().err
@@ -270,7 +270,7 @@ def test_decoding_in_a_terminal_and_in_a_pipe(
     monkeypatch.setattr(sys, "stderr", screen)
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("TERM", "xterm-256color")
-    with loading.decoding() as told:
+    with loading.counted("decoding pictures") as told:
         told(256, 1000)
         told(512, 1000)
     drawn = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", screen.getvalue())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,10 +12,13 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
+PATIENCE = timedelta(days=7)
+"""Of several processes: the others wait while the first one fits an extractor or compares a million images."""
+
 
 def evaluate(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")],
-    n: Annotated[int, typer.Option(help="Fakes, and real images, in each figure.")] = 2000,
+    n: Annotated[int, typer.Option("--n", "-n", help="Fakes, and real images, in each figure.")] = 2000,
     seeds: Annotated[int, typer.Option(help="How often each random figure is taken anew.")] = 3,
     extractor: Annotated[
         str, typer.Option(help="Whose features are compared: auto, classifier-cnn, random-cnn, inception.")
@@ -26,13 +30,18 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
     """Judge a run on images that it was not trained on, where its data has a test split. Writes RUN/evaluation.json."""
+    import torch
     from rich.console import Console
 
     import twoplayer as tp
+    from twoplayer.core.joining import joined
     from twoplayer.evaluation.figure_table import remarks
     from twoplayer.evaluation.figures import provenance
 
-    figures = tp.load(run).evaluate(n, seeds, extractor, every, gan_train)
+    with joined(torch.device("cpu"), PATIENCE) as ranks:
+        figures = tp.load(run).evaluate(n, seeds, extractor, every, gan_train, ranks)
+    if not ranks.writes:
+        return
     if as_json:
         typer.echo(json.dumps(figures))
         return

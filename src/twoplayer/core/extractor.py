@@ -33,9 +33,16 @@ class Images:
 
 
 class ExtractorNetwork(nn.Module):
-    """What an extractor builds: its `observe` is all that metrics know of it."""
+    """What an extractor builds: its `observe` is all that metrics know of it.
+
+    Attributes:
+        num_features: F.
+        chunk: images that `observe` looks at together. Several processes that share a set cut it at a multiple, so that
+            each image is seen in a batch of the same size as by one process.
+    """
 
     num_features: int
+    chunk: ClassVar[int] = 1
 
     @abstractmethod
     def observe(self, pixels: Tensor) -> Observed:

@@ -27,11 +27,12 @@ KEEPER = "the process that keeps the others together (rank 0, or its launcher) e
 
 
 @contextmanager
-def joined(device: torch.device) -> Iterator[Ranks]:
+def joined(device: torch.device, patience: timedelta | None = None) -> Iterator[Ranks]:
     """Inside, this process is one of those that its launcher started; alone where there are no others.
 
     Args:
         device: where this process computes; the exchange goes by NCCL between GPUs, by Gloo between processors.
+        patience: how long an exchange waits for a process that lives; torch's own (10 or 30 minutes) when left out.
 
     Raises:
         UserError: the others cannot be reached.
@@ -43,7 +44,7 @@ def joined(device: torch.device) -> Iterator[Ranks]:
 
     backend = "nccl" if device.type == "cuda" else "gloo"
     try:
-        distributed.init_process_group(backend)
+        distributed.init_process_group(backend, timeout=patience)
     except (RuntimeError, ValueError) as error:
         raise UserError(f"the other processes cannot be reached: {str(error).splitlines()[0]}") from error
     ranks = Ranks(distributed.get_rank(), distributed.get_world_size(), device if backend == "nccl" else None)

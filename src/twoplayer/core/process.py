@@ -13,6 +13,8 @@ import ctypes
 import os
 import platform
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from twoplayer.core.cache import cache_folder
 
@@ -57,3 +59,16 @@ def flush_denormals() -> bool:
     import torch
 
     return torch.set_flush_denormal(True)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Inside, torch computes on one thread: sums of several are rounded differently, and so is what is made of them."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

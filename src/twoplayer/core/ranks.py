@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -71,6 +71,12 @@ class Ranks:
         share = n // self.count
         return slice(self.index * share, (self.index + 1) * share)
 
+    def share(self, n: int, unit: int = 1) -> slice:
+        """This rank's rows of n: whole units, as equally many as can be; the last unit may be shorter."""
+        units = -(-n // unit)
+        start, stop = (min(n, unit * (units * rank // self.count)) for rank in (self.index, self.index + 1))
+        return slice(start, stop)
+
     def mean_(self, tensors: Iterable[Tensor]) -> None:
         """Replace floating tensors by their means over all ranks: one exchange for each dtype."""
         if self.count == 1:
@@ -102,6 +108,17 @@ class Ranks:
             distributed.broadcast_object_list(said, src=0, device=self.device)
         found: T = said[0]
         return found
+
+    def gathered(self, value: T) -> list[T]:
+        """On rank 0 what each rank says, in their order; nothing on the others. Anything that can be pickled."""
+        if self.count == 1:
+            return [value]
+        from torch import distributed
+
+        said: list[Any] = [None] * self.count if self.writes else []
+        with exchange(), nullcontext() if self.device is None else torch.cuda.device(self.device):
+            distributed.gather_object(value, said if self.writes else None, dst=0)
+        return said
 
     def any(self, flag: bool) -> bool:
         """Whether it is so on any rank."""

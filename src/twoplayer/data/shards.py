@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 
@@ -35,6 +35,7 @@ from twoplayer.data.pictures import BadPicture, bad_picture, shown
 from twoplayer.data.source import FileSource, Split
 from twoplayer.data.tables import MAX_CLASSES
 
+FOLDER = "shards:"
 TAR_ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 CLASS_ENDING = "cls"
 MOST_CLASS_BYTES = 1024
@@ -45,15 +46,30 @@ TAR_ERRORS = (tarfile.TarError, zlib.error, OSError, EOFError)
 class ShardsSource(FileSource, EncodedSource):
     """`FILE.tar` or several as a pattern: `train-{000..009}.tar`, `train-*.tar`; also .tar.gz, .tgz, .tar.bz2, .tar.xz.
 
-    Pictures with class folders, or samples in the manner of WebDataset.
+    Pictures with class folders, or samples in the manner of WebDataset. `shards:FOLDER` is all .tar files in a folder,
+    such as `twoplayer sample --out shards:FOLDER` writes.
     """
 
     name: Literal["shards"] = "shards"
     syntax = "FILE.tar"
     ending = TAR_ENDINGS
 
+    @classmethod
+    def parse(cls, text: str) -> Self | None:
+        return cls(path=text) if text.startswith(FOLDER) else super().parse(text)
+
+    @property
+    def text(self) -> str:
+        return f"{FOLDER}{self.place.resolve()}" if self.path.startswith(FOLDER) else super().text
+
+    @property
+    def place(self) -> Path:
+        """The folder, file or pattern."""
+        return Path(self.path.removeprefix(FOLDER)).expanduser()
+
     def collection(self, split: Split) -> Collection:
-        return TarCollection.open(expanded(str(Path(self.path).expanduser())), self.text)
+        all_of_them = f"{glob.escape(str(self.place))}/*.tar"
+        return TarCollection.open(expanded(all_of_them if self.path.startswith(FOLDER) else str(self.place)), self.text)
 
 
 @dataclass(frozen=True)

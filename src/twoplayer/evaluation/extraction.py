@@ -25,6 +25,7 @@ from twoplayer.core.catalogue import components, discover
 from twoplayer.core.errors import UserError, did_you_mean
 from twoplayer.core.extractor import Extractor, ExtractorNetwork, Images
 from twoplayer.core.observed import Observed
+from twoplayer.core.process import one_thread
 from twoplayer.core.rng import Stream
 from twoplayer.data.images import ImageData
 from twoplayer.data.source import open_source
@@ -135,24 +136,25 @@ def _read(folder: Path, network: ExtractorNetwork) -> dict[str, Any] | None:
 def _made(extractor: Extractor, train: ImageData, held_out: ImageData) -> tuple[ExtractorNetwork, dict[str, Any]]:
     """A new network, fitted on one thread: sums of several have other last digits, and the weights would too."""
     network = extractor.build(train.shape, len(train.class_names))
-    threads = torch.get_num_threads()
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), one_thread():
         Stream(0).child("extractor").seed_torch()
-        torch.set_num_threads(1)
-        try:
-            return network, extractor.fit(network, _images(train), _images(held_out), Stream(0).child("extractor"))
-        finally:
-            torch.set_num_threads(threads)
+        return network, extractor.fit(network, _images(train), _images(held_out), Stream(0).child("extractor"))
 
 
-def observe_real(extractor: Fitted, data: ImageData) -> Observed:
-    """What the extractor sees in a whole real data set, with pixels and labels; from the cache where it is known."""
+def observe_real(extractor: Fitted, data: ImageData, see: Callable[[], Observed] | None = None) -> Observed:
+    """What the extractor sees in a whole real data set, with pixels and labels; from the cache where it is known.
+
+    Args:
+        extractor: whose weights say what is known.
+        data: the images.
+        see: looks at all of them where it is not known; the extractor itself when left out.
+    """
     key = [VERSION, extractor.facts["weights_sha256"], data.fingerprint]
     place = cache_folder() / "features" / f"{_digest(key)}.safetensors"
     try:
         seen = Observed(**load_file(place))
     except (OSError, SafetensorError, TypeError):
-        seen = extractor.network.observe(data.images)
+        seen = extractor.network.observe(data.images) if see is None else see()
         place.parent.mkdir(parents=True, exist_ok=True)
         views = {"features": seen.features, "probabilities": seen.probabilities}
         write_atomically(place, save({name: rows.contiguous() for name, rows in views.items() if rows is not None}))

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from statistics import fmean, pstdev
-from typing import Any
-
-from torch import Tensor
+from typing import Any, Protocol
 
 from twoplayer.core.catalogue import components, discover
 from twoplayer.core.errors import UserError
@@ -31,8 +29,12 @@ discover("twoplayer.metrics")
 
 Values = dict[str, float]
 
-Draw = Callable[[int, Stream], tuple[Tensor, Tensor | None]]
-"""n and a place to pictures uint8 [n, C, H, W] and, of a conditional generator, the labels asked for, int64 [n]."""
+
+class Draw(Protocol):
+    """Draws fakes."""
+
+    def __call__(self, n: int, place: Stream, *, seen: bool = True) -> Observed:
+        """n fakes: pixels, of a conditional generator the labels asked for, and what the extractor sees, if wanted."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +45,9 @@ class Pool:
     seen: Observed
 
     @classmethod
-    def of(cls, data: ImageData, extractor: Fitted) -> Pool:
-        """All images of a data set."""
-        return cls(data, observe_real(extractor, data))
+    def of(cls, data: ImageData, extractor: Fitted, see: Callable[[], Observed] | None = None) -> Pool:
+        """All images of a data set; `see` as for `observe_real`."""
+        return cls(data, observe_real(extractor, data, see))
 
 
 @dataclass(frozen=True)
@@ -90,8 +92,7 @@ class Evaluation:
 
     def fakes(self, draw: Draw, place: Stream) -> Observed:
         """As many fakes, seen in the same way."""
-        pixels, labels = draw(self.size, place.child("fakes"))
-        return replace(self.extractor.network.observe(pixels), pixels=pixels, labels=labels)
+        return draw(self.size, place.child("fakes"))
 
     @property
     def floor_key(self) -> tuple[Any, ...]:
@@ -198,8 +199,7 @@ def memorization_figure(draw: Draw, evaluation: Evaluation) -> dict[str, Any]:
         place = Stream(seed).child("evaluate", "memorization")
         order = place.child("held-out").permutation(len(pool))
         near, fresh = (pool[rows].see("features") for rows in (order[:n], order[n : 2 * n]))
-        pixels, _ = draw(n, place.child("fakes"))
-        found.append(memorization(train, near, evaluation.extractor.network.observe(pixels).see("features")))
+        found.append(memorization(train, near, draw(n, place.child("fakes")).see("features")))
         floors.append(memorization(train, near, fresh))
     figure: dict[str, Any] = {}
     for name in ("nearer_to_train", "distance_ratio", "copying_z"):

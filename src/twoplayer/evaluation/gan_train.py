@@ -44,9 +44,8 @@ def gan_train_figure(draw: Draw, evaluation: Evaluation) -> dict[str, Any]:
     values, floors = [], []
     for seed in range(evaluation.seeds):
         place = Stream(seed).child("evaluate", "gan-train")
-        pixels, labels = draw(size, place.child("fakes"))
-        assert labels is not None, "see require_gan_train"
-        values.append(_accuracy(pixels, labels, held_out, place))
+        fakes = draw(size, place.child("fakes"), seen=False)
+        values.append(_accuracy(fakes.see("pixels"), fakes.see("labels"), held_out, place))
         some = train.chosen(place.child("reals").permutation(len(train))[:size])
         assert some.labels is not None
         floors.append(_accuracy(some.images, some.labels, held_out, place))

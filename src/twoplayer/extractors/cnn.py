@@ -44,6 +44,8 @@ class CnnNetwork(ExtractorNetwork):
         num_classes: K; 0 leaves the last layer out.
     """
 
+    chunk = CHUNK
+
     def __init__(self, image_shape: ImageShape, width: int, num_features: int, num_classes: int) -> None:
         super().__init__()
         channels, *size = image_shape

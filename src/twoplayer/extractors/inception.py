@@ -25,7 +25,7 @@ from twoplayer.core.protocols import ImageShape
 
 ADDRESS = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
 SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
-CHUNK = 50
+CHUNK = 64
 
 
 class InceptionNetwork(ExtractorNetwork):
@@ -36,6 +36,7 @@ class InceptionNetwork(ExtractorNetwork):
     """
 
     num_features = 2048
+    chunk = CHUNK
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write beside the file, flush to the disk, rename over it. Nothing is left behind when writing fails.
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A new file beside the old one, which it replaces when it is whole and on the disk.
 
-    Raises OSError with the name of the file that was to be written.
+    Nothing is left behind when writing fails. Raises OSError with the name of the file that was to be written.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        write_and_flush(temporary, content)
+        with temporary.open("wb") as file:
+            yield file
+            _flush(file)
         temporary.replace(path)
         sync_folder(path.parent)
     except OSError as error:
@@ -24,12 +29,25 @@ def write_atomically(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write beside the file, flush to the disk, rename over it. Nothing is left behind when writing fails.
+
+    Raises OSError with the name of the file that was to be written.
+    """
+    with replacing(path) as file:
+        file.write(content)
+
+
 def write_and_flush(path: Path, content: bytes) -> None:
     """Write a file and wait until it is on the disk."""
     with path.open("wb") as file:
         file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+        _flush(file)
+
+
+def _flush(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def write_text(path: Path, text: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -115,19 +115,27 @@ class RunFolder:
         for folder in (self.samples, self.checkpoints, self.generator):
             folder.mkdir(exist_ok=True)
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the folder against a second writer. The lock ends with the process, however that ends."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(self.path / LOCK_NAME)
-        try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout as error:
-            raise UserError(f"{self.path} is being written by another process; wait for it or stop it") from error
-        try:
-            yield
-        finally:
-            lock.release()
+    def locked(self) -> AbstractContextManager[None]:
+        """Hold the folder against a second writer."""
+        return locked(self.path)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder against a second writer; it is made. The lock ends with the process, however that ends.
+
+    Raises UserError when another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(folder / LOCK_NAME)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout as error:
+        raise UserError(f"{folder} is being written by another process; wait for it or stop it") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 LOCK_NAME = ".lock"

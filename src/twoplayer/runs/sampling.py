@@ -64,6 +64,7 @@ def sample_blocks(
     stream: Stream,
     given: Mapping[str, Tensor] = NOTHING,
     dtype: torch.dtype | None = None,
+    first: int = 0,
 ) -> Iterator[Tensor]:
     """n pictures in evaluation mode, uint8 [up to BLOCK, C, H, W] at a time, on the CPU.
 
@@ -72,22 +73,25 @@ def sample_blocks(
         latents: how z is distributed.
         n: how many.
         stream: where the latents are drawn.
-        given: what a conditional generator is told, [n, ...] each.
+        given: what a conditional generator is told of these pictures, [n, ...] each.
         dtype: what layers compute in, if not their own dtype; where the generator is a chain.
+        first: the number of the first picture: the same as if those before it had been drawn too.
     """
     like = next(generator.parameters())
     draw = for_inference(generator, Setting(dtype))
-    for start in range(0, n, BLOCK):
-        z = latents.draw(BLOCK, stream.child(start // BLOCK), like)
+    end = first + n
+    for block in range(first // BLOCK, -(-end // BLOCK)):
+        start = block * BLOCK
+        z = latents.draw(BLOCK, stream.child(block), like)
         with nullcontext() if draw is not generator else mode(generator, training=False):
-            images = to_uint8(draw(z, **_block(given, start, like.device))).cpu()
-        yield images[: n - start]
+            images = to_uint8(draw(z, **_block(given, start - first, like.device))).cpu()
+        yield images[max(first - start, 0) : end - start]
 
 
 def _block(given: Mapping[str, Tensor], start: int, device: torch.device) -> dict[str, Tensor]:
-    """BLOCK rows from `start`; the last one stands in for those beyond the end."""
+    """BLOCK rows from `start`; the first and the last one stand in for those before and beyond them."""
     rows = torch.arange(start, start + BLOCK)
-    return {name: values[rows.clamp_max(len(values) - 1)].to(device) for name, values in given.items()}
+    return {name: values[rows.clamp(0, len(values) - 1)].to(device) for name, values in given.items()}
 
 
 def sample(
@@ -138,18 +142,19 @@ def sample_best(
         given: what each player is told, one row that holds for all pictures.
     """
     generator, discriminator = players
-    kept: Tensor | None = None
-    marks = torch.empty(0)
+    images: list[Tensor] = []
+    marks: list[Tensor] = []
     like = next(discriminator.parameters())
     candidates = n * best_of
     blocks = sample_blocks(generator, latents, -(-candidates // BLOCK) * BLOCK, stream, given[0])
     for number, block in enumerate(blocks):  # whole blocks: where D compares pictures, they are all of this kind
-        images = block[: candidates - number * BLOCK]
         with mode(discriminator, training=False):
             verdict = discriminator(to_float(block.to(like.device), like.dtype), **_block(given[1], 0, like.device))
-        kept = images if kept is None else torch.cat([kept, images])
-        marks = torch.cat([marks, verdict.logits[: len(images)].float().cpu()])
-        order = marks.argsort(descending=True, stable=True)[:n]
-        kept, marks = kept[order], marks[order]
-    assert kept is not None, "n and best_of are at least 1"
-    return kept
+        left = candidates - number * BLOCK
+        images.append(block[:left])
+        marks.append(verdict.logits[:left].float().cpu())
+        if sum(map(len, marks)) >= 2 * n or left <= BLOCK:
+            pictures, worth = torch.cat(images), torch.cat(marks)
+            order = worth.argsort(descending=True, stable=True)[:n]
+            images, marks = [pictures[order]], [worth[order]]
+    return images[0]

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from itertools import count
 from typing import Any
 
 import torch
@@ -22,6 +23,9 @@ SECONDS_OF_PATIENCE = 20.0
 """Without a sign of life; after that a process counts as dead."""
 
 PREFIX = "twoplayer"
+_times_joined = count()
+"""The same on all ranks; what was said in an earlier time is not heard in a later one."""
+
 ENDED, LIVES, DONE = "ended", "lives", "done"
 KEEPER = "the process that keeps the others together (rank 0, or its launcher) ended or hangs"
 
@@ -29,6 +33,8 @@ KEEPER = "the process that keeps the others together (rank 0, or its launcher) e
 @contextmanager
 def joined(device: torch.device, patience: timedelta | None = None) -> Iterator[Ranks]:
     """Inside, this process is one of those that its launcher started; alone where there are no others.
+
+    Where the launcher has made a process group already, as Ray does, that one is used, and left as it is.
 
     Args:
         device: where this process computes; the exchange goes by NCCL between GPUs, by Gloo between processors.
@@ -42,19 +48,22 @@ def joined(device: torch.device, patience: timedelta | None = None) -> Iterator[
         return
     from torch import distributed
 
-    backend = "nccl" if device.type == "cuda" else "gloo"
-    try:
-        distributed.init_process_group(backend, timeout=patience)
-    except (RuntimeError, ValueError) as error:
-        raise UserError(f"the other processes cannot be reached: {str(error).splitlines()[0]}") from error
-    ranks = Ranks(distributed.get_rank(), distributed.get_world_size(), device if backend == "nccl" else None)
+    is_ours = not distributed.is_initialized()
+    if is_ours:
+        try:
+            distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=patience)
+        except (RuntimeError, ValueError) as error:
+            raise UserError(f"the other processes cannot be reached: {str(error).splitlines()[0]}") from error
+    exchanged = device if distributed.get_backend() == "nccl" else None
+    ranks = Ranks(distributed.get_rank(), distributed.get_world_size(), exchanged)
     watch = Watch(ranks)
     watch.begin()
     try:
         yield ranks
         watch.say(DONE, "")
-        with suppress(RuntimeError):  # whoever is gone already is done too
-            distributed.destroy_process_group()
+        if is_ours:
+            with suppress(RuntimeError):  # whoever is gone already is done too
+                distributed.destroy_process_group()
     except OthersGone as error:
         watch.finished.wait(SECONDS_OF_PATIENCE + 5.0)  # the watch knows whose end it was, and says so
         raise UserError(f"another process ended: {error}") from error
@@ -81,7 +90,7 @@ class Watch:
         self.finished = threading.Event()
         host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
         own = TCPStore(host, port, None, False, timeout=timedelta(seconds=SECONDS_OF_PATIENCE), wait_for_workers=False)
-        self.store: Any = PrefixStore(PREFIX, own)
+        self.store: Any = PrefixStore(f"{PREFIX}/{next(_times_joined)}", own)
         self.lock = threading.Lock()
         self.seen: dict[int, tuple[bytes, float]] = {}
         self.missing: str | None = None

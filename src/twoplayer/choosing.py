@@ -42,10 +42,9 @@ class Chosen:
 
     def lines(self) -> list[str]:
         """What was seen and each choice with its reason, for a person."""
-        said = {key: value_at(self.recipe, key) for key in self.recipe.reasons}
-        width = max(len(f"{key}={value}") for key, value in said.items())
-        words = [f"{f'{key}={value}':{width}}  {self.recipe.reasons[key]}" for key, value in said.items()]
-        return [f"auto: {self.seen}", *words]
+        said = {key: f"{key}={value_at(self.recipe, key)}" for key in self.recipe.reasons}
+        width = max((len(words) for words in said.values()), default=0)
+        return [f"auto: {self.seen}", *(f"{words:{width}}  {self.recipe.reasons[key]}" for key, words in said.items())]
 
 
 def choose_recipe(changes: list[Override], device: torch.device, *, quiet: bool, stop: StopRequest) -> Chosen:
@@ -131,9 +130,9 @@ def in_words(facts: Facts, data: ImageData) -> str:
     return f"{facts.n:,} {kind} images of {facts.words} from {data.name}; {held}"
 
 
-def value_at(recipe: Recipe, key: str) -> Any:
+def value_at(recipe: Recipe, key: str) -> str:
     """What a recipe says under a dotted key, as a user would write it."""
     found: Any = recipe.model_dump(mode="json", exclude_none=True)
     for part in key.split("."):
         found = next(each for each in found if each["name"] == part) if isinstance(found, list) else found[part]
-    return found
+    return str(found).lower() if isinstance(found, bool) else str(found)

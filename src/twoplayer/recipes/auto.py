@@ -103,7 +103,6 @@ def _always() -> Tree:
         "latents": {"name": "normal"},
         "generator": {"name": "paper-dcgan", "kernel_size": 3},
         "discriminator": {"name": "paper-dcgan", "kernel_size": 3, "normalization": "none"},
-        "objective": {"name": "relativistic"},
         "regularizers": [{"name": "r1"}, {"name": "r2"}],
         "play": {"name": "alternating"},
         "optimizers": {"generator": dict(adam), "discriminator": dict(adam)},
@@ -148,7 +147,9 @@ def _game(facts: Facts) -> list[Choice]:
     rate, gamma = RATE * (2.0 if facts.accelerated else 1.0), GAMMA * math.prod(facts.shape) / (28 * 28)
     few, gamma = facts.n < FEW_IMAGES, float(f"{gamma:.1g}")
     slope = f"{facts.shape[0]}x{facts.shape[1]}x{facts.shape[2]} numbers an image: 0.1 at 28x28, in proportion"
+    pairs = "each fake is compared with a real: what G leaves out stays to be seen; converges with the two penalties"
     found = [
+        Choice("objective.name", "relativistic", pairs),
         Choice("optimizers.generator.learning_rate", rate, "as fast as D; without momentum, which circles"),
         Choice("optimizers.discriminator.learning_rate", rate, "fast and stable where both slopes are penalized"),
         Choice("regularizers.r1.gamma", gamma, slope),
@@ -173,7 +174,11 @@ def _length(facts: Facts, batch: int) -> list[Choice]:
     every = round_down(steps / 40)
     return [
         Choice("steps", usual, f"{kimg:,.0f} thousand images, {passes:,.0f} passes; more is better, and may be added"),
-        Choice("average.half_life_kimg", kimg / 40, "a fortieth of the whole: smooth, and young at the end"),
+        Choice(
+            "average.half_life_kimg",
+            round(kimg / 40, 3) or 0.001,
+            "a fortieth of the whole: smooth, and young at the end",
+        ),
         Choice("log_every", round_down(steps / 400), "a 400th of the whole, rounded down"),
         Choice("sample_every", every, "a 40th of the whole, rounded down"),
         Choice("checkpoint_every", every, "with each grid"),

@@ -21,7 +21,7 @@ import twoplayer as tp
 from twoplayer.cli.main import app
 from twoplayer.cli.main import run as run_command
 from twoplayer.cli.train import split_words
-from twoplayer.recipes.load import load_recipe, parse_overrides
+from twoplayer.recipes.load import AUTO, load_recipe, parse_overrides
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -181,7 +181,7 @@ def test_commands_exist(words: list[str]) -> None:
         recipe = said.get("recipe") or recipe
         own = [word for word in overrides if any(name in word for name in OWN)]
         if not own and not (recipe or "").endswith(".yaml") and command.name in ("train", "step", "sample", "data"):
-            load_recipe(recipe or "digits", parse_overrides(overrides))
+            load_recipe("mnist-auto" if recipe == AUTO else recipe or "digits", parse_overrides(overrides))
 
 
 @pytest.mark.slow

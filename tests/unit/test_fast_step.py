@@ -26,7 +26,16 @@ from twoplayer.training.fast import fast_moves
 from twoplayer.training.play import moves_of, play_step
 from twoplayer.training.state import TrainingState, new_state
 
-CHAINS = ("digits", "mnist-wgan-gp", "mnist-wgan", "mnist-dcgan", "dcgan-64", "flowers-dcgan", "mnist-tanh-gan")
+CHAINS = (
+    "digits",
+    "mnist-auto",
+    "mnist-wgan-gp",
+    "mnist-wgan",
+    "mnist-dcgan",
+    "dcgan-64",
+    "flowers-dcgan",
+    "mnist-tanh-gan",
+)
 """Recipes whose D is a chain, and a few more are; the test below says which."""
 
 

@@ -196,7 +196,6 @@ class Recipe(Settings):
     Attributes:
         name: what the recipe is called.
         title: one line for the list of recipes.
-        reasons: why keys have the values that they have, in words, by dotted key; nothing else depends on it.
         steps: generator updates; either this or `epochs`.
         epochs: passes over the data; either this or `steps`.
         batch_size: real images per D update.
@@ -215,11 +214,11 @@ class Recipe(Settings):
         tracking: services that are told too, by name or as pieces: tensorboard, wandb, mlflow.
         levels: a pyramid (LAPGAN): one ordinary game per level, coarsest first, trained independently.
         level_processes: how many levels are trained at the same time, each in a process of its own.
+        reasons: why keys have the values that they have, in words, by dotted key; nothing else depends on it.
     """
 
     name: str = Field(pattern=r"^\w[\w .+-]*$", max_length=100)
     title: str = ""
-    reasons: dict[str, str] = Field(default_factory=dict)
     steps: int | None = Field(None, ge=1)
     epochs: int | None = Field(None, ge=1)
     stop: Goal | None = None
@@ -248,6 +247,7 @@ class Recipe(Settings):
     tracking: Annotated[tuple[AnyTracker, ...], Field(strict=False)] = ()
     levels: Annotated[tuple[Level, ...], Field(strict=False)] = ()
     level_processes: int = Field(1, ge=1, le=16)
+    reasons: dict[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _whole(self) -> Self:

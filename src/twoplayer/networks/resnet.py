@@ -18,11 +18,11 @@ import math
 from typing import Literal
 
 from pydantic import Field
-from torch import Tensor, nn
+from torch import nn
 
 from twoplayer.core.errors import UserError
 from twoplayer.core.protocols import DiscriminatorNetwork, GeneratorNetwork, Given, ImageShape
-from twoplayer.core.verdict import Verdict
+from twoplayer.networks.heads import FeatureDiscriminator
 from twoplayer.networks.upsampling import sizes_by_doubling
 from twoplayer.ops.batch_norm import BatchNorm
 from twoplayer.ops.class_projection import ClassProjection
@@ -30,7 +30,6 @@ from twoplayer.ops.conditional_batch_norm import ConditionalBatchNorm
 from twoplayer.ops.convolution import SameConv2d
 from twoplayer.ops.initialization import glorot_uniform
 from twoplayer.ops.labels import classes_taken
-from twoplayer.ops.logits import full_precision
 from twoplayer.ops.residual import Residual
 from twoplayer.ops.self_attention import SelfAttention
 from twoplayer.ops.told_labels import LabeledResidual, LabeledSequential
@@ -114,7 +113,24 @@ class ResnetDiscriminator(DiscriminatorNetwork):
 
     def build(self, image_shape: ImageShape, num_classes: int) -> nn.Module:
         classes = classes_taken(self.conditional, num_classes, "the discriminator")
-        return _Discriminator(self, image_shape, classes).apply(glorot_uniform)
+        projection = ClassProjection(self.n_filters, classes) if classes else None
+        network = FeatureDiscriminator(self._blocks(image_shape), nn.Linear(self.n_filters, 1), projection)
+        return network.apply(glorot_uniform)
+
+    def _blocks(self, image_shape: ImageShape) -> nn.Module:
+        """From images to the mean of each channel of the smallest maps."""
+        channels, *size = image_shape
+        n, side, sides = self.n_filters, self.attention_side, halved_sides(max(size), self.n_halvings)
+        require_side(side, sides, "discriminator")
+        first = nn.Sequential(SameConv2d(channels, n, 3), nn.ReLU(), SameConv2d(n, n, 3), _halve())
+        blocks: list[nn.Module] = [Residual(first, nn.Sequential(_halve(), SameConv2d(channels, n, 1)))]
+        for block in range(1, self.n_halvings + self.n_blocks):
+            halving = [_halve()] if block < self.n_halvings else []
+            branch = nn.Sequential(nn.ReLU(), SameConv2d(n, n, 3), nn.ReLU(), SameConv2d(n, n, 3), *halving)
+            blocks.append(Residual(branch, nn.Sequential(*halving) if halving else None))
+        if side is not None:
+            blocks.insert(sides.index(side) + 1, SelfAttention(n))
+        return nn.Sequential(*blocks, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
 
 def fitting_doublings(image_shape: ImageShape) -> int:
@@ -141,37 +157,6 @@ def require_side(side: int | None, sides: list[int], player: str) -> None:
 def attention(side: int | None, size: tuple[int, int], channels: int) -> list[nn.Module]:
     """Self-attention where maps of this size are those that it shall follow."""
     return [SelfAttention(channels)] if max(size) == side else []
-
-
-class _Discriminator(nn.Module):
-    def __init__(self, config: ResnetDiscriminator, image_shape: ImageShape, num_classes: int) -> None:
-        super().__init__()
-        channels, *size = image_shape
-        n, side, sides = config.n_filters, config.attention_side, halved_sides(max(size), config.n_halvings)
-        require_side(side, sides, "discriminator")
-        first = nn.Sequential(SameConv2d(channels, n, 3), nn.ReLU(), SameConv2d(n, n, 3), _halve())
-        blocks: list[nn.Module] = [Residual(first, nn.Sequential(_halve(), SameConv2d(channels, n, 1)))]
-        for block in range(1, config.n_halvings + config.n_blocks):
-            halving = [_halve()] if block < config.n_halvings else []
-            branch = nn.Sequential(nn.ReLU(), SameConv2d(n, n, 3), nn.ReLU(), SameConv2d(n, n, 3), *halving)
-            blocks.append(Residual(branch, nn.Sequential(*halving) if halving else None))
-        if side is not None:
-            blocks.insert(sides.index(side) + 1, SelfAttention(n))
-        self.blocks = nn.Sequential(*blocks, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        self.to_logit = nn.Linear(n, 1)
-        self.projection = ClassProjection(n, num_classes) if num_classes else None
-
-    def forward(self, images: Tensor, *, labels: Tensor | None = None) -> Verdict:
-        features: Tensor = self.blocks(images)
-        logits = full_precision(self.to_logit, features).flatten()
-        if self.projection is not None:
-            assert labels is not None, "a conditional network was told nothing"
-            logits = logits + self.projection(features, labels)
-        return Verdict(logits, features)
-
-    def chain(self) -> list[nn.Module] | None:
-        """See `Chained`."""
-        return None if self.projection is not None else [self.blocks, self.to_logit]
 
 
 def _halve() -> nn.Module:

@@ -1,0 +1,37 @@
+"""What discriminators end in that make one vector of features of each image: a logit, and what a label adds to it."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from twoplayer.core.verdict import Verdict
+from twoplayer.ops.class_projection import ClassProjection
+from twoplayer.ops.logits import full_precision
+
+
+class FeatureDiscriminator(nn.Module):
+    """Images [N, C, H, W] to features [N, F] to a verdict, whose logits are computed in full precision.
+
+    Args:
+        blocks: images to features.
+        to_logit: features to [N, 1].
+        projection: what it adds to the logit for a label; None for a D that is told nothing.
+    """
+
+    def __init__(self, blocks: nn.Module, to_logit: nn.Module, projection: ClassProjection | None) -> None:
+        super().__init__()
+        self.blocks = blocks
+        self.to_logit = to_logit
+        self.projection = projection
+
+    def forward(self, images: Tensor, *, labels: Tensor | None = None) -> Verdict:
+        features: Tensor = self.blocks(images)
+        logits = full_precision(self.to_logit, features).flatten()
+        if self.projection is not None:
+            assert labels is not None, "a conditional network was told nothing"
+            logits = logits + self.projection(features, labels)
+        return Verdict(logits, features)
+
+    def chain(self) -> list[nn.Module] | None:
+        """See `Chained`."""
+        return None if self.projection is not None else [self.blocks, self.to_logit]

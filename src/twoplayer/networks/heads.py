@@ -1,4 +1,4 @@
-"""What discriminators end in that make one vector of features of each image: a logit, and what a label adds to it."""
+"""What discriminators end in that make a vector of features of each image: a logit, what a label adds, class logits."""
 
 from __future__ import annotations
 
@@ -16,13 +16,21 @@ class FeatureDiscriminator(nn.Module):
         blocks: images to features.
         to_logit: features to [N, 1].
         projection: what it adds to the logit for a label; None for a D that is told nothing.
+        to_classes: features to class logits [N, K]; None for a D that names no classes.
     """
 
-    def __init__(self, blocks: nn.Module, to_logit: nn.Module, projection: ClassProjection | None) -> None:
+    def __init__(
+        self,
+        blocks: nn.Module,
+        to_logit: nn.Module,
+        projection: ClassProjection | None = None,
+        to_classes: nn.Module | None = None,
+    ) -> None:
         super().__init__()
         self.blocks = blocks
         self.to_logit = to_logit
         self.projection = projection
+        self.to_classes = to_classes
 
     def forward(self, images: Tensor, *, labels: Tensor | None = None) -> Verdict:
         features: Tensor = self.blocks(images)
@@ -30,8 +38,14 @@ class FeatureDiscriminator(nn.Module):
         if self.projection is not None:
             assert labels is not None, "a conditional network was told nothing"
             logits = logits + self.projection(features, labels)
-        return Verdict(logits, features)
+        return Verdict(logits, features, class_logits(self.to_classes, features))
 
     def chain(self) -> list[nn.Module] | None:
         """See `Chained`."""
-        return None if self.projection is not None else [self.blocks, self.to_logit]
+        plain = self.projection is None and self.to_classes is None
+        return [self.blocks, self.to_logit] if plain else None
+
+
+def class_logits(layer: nn.Module | None, features: Tensor) -> Tensor | None:
+    """What a layer makes of features, in full precision: [N, K]; None where there is none."""
+    return None if layer is None else full_precision(layer, features).flatten(1)

@@ -36,7 +36,7 @@ from twoplayer.core.errors import UserError
 from twoplayer.core.protocols import DiscriminatorNetwork, GeneratorNetwork, Given, ImageShape
 from twoplayer.networks.heads import FeatureDiscriminator
 from twoplayer.ops.class_projection import ClassProjection
-from twoplayer.ops.labels import classes_taken
+from twoplayer.ops.labels import classes_named, classes_taken
 from twoplayer.ops.resampling import BilinearHalving
 from twoplayer.ops.residual import Residual
 
@@ -141,22 +141,32 @@ class R3ganGenerator(Trunk, GeneratorNetwork):
 
 
 class R3ganDiscriminator(Trunk, DiscriminatorNetwork):
-    """Image -> blocks -> (half the size -> blocks) -> one weight for each place and channel -> one logit."""
+    """Image -> blocks -> (half the size -> blocks) -> one weight for each place and channel -> one logit.
+
+    Attributes:
+        class_logits: name classes too, for `auxiliary-classifier`.
+    """
 
     name: Literal["r3gan"] = "r3gan"
+    class_logits: bool = False
 
     @property
     def judges_alone(self) -> bool:
         return True
 
+    @property
+    def names_classes(self) -> bool:
+        return self.class_logits
+
     def build(self, image_shape: ImageShape, num_classes: int) -> nn.Module:
         classes = classes_taken(self.conditional, num_classes, "the discriminator")
         levels = self.levels(image_shape)[::-1]
-        width = levels[-1].width
+        width, named = levels[-1].width, classes_named(self.class_logits, num_classes)
         return FeatureDiscriminator(
             nn.Sequential(*self._layers(levels, image_shape[0])),
             begin(nn.Linear(width, 1, bias=False), 1.0),
             ClassProjection(width, classes) if classes else None,
+            begin(nn.Linear(width, named), 1.0) if named else None,
         )
 
     def _layers(self, levels: list[Level], channels: int) -> list[nn.Module]:

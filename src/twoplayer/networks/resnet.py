@@ -29,7 +29,7 @@ from twoplayer.ops.class_projection import ClassProjection
 from twoplayer.ops.conditional_batch_norm import ConditionalBatchNorm
 from twoplayer.ops.convolution import SameConv2d
 from twoplayer.ops.initialization import glorot_uniform
-from twoplayer.ops.labels import classes_taken
+from twoplayer.ops.labels import classes_named, classes_taken
 from twoplayer.ops.residual import Residual
 from twoplayer.ops.self_attention import SelfAttention
 from twoplayer.ops.told_labels import LabeledResidual, LabeledSequential
@@ -94,6 +94,7 @@ class ResnetDiscriminator(DiscriminatorNetwork):
         attention_side: longer side in pixels of the maps that self-attention follows, behind the first block that
             makes such maps; left out, there is none.
         conditional: take labels.
+        class_logits: name classes too, for `auxiliary-classifier`.
     """
 
     name: Literal["resnet"] = "resnet"
@@ -102,6 +103,7 @@ class ResnetDiscriminator(DiscriminatorNetwork):
     n_blocks: int = Field(2, ge=0, le=20)
     attention_side: int | None = Field(None, ge=1, le=1024)
     conditional: bool = False
+    class_logits: bool = False
 
     @property
     def takes(self) -> tuple[Given, ...]:
@@ -111,10 +113,20 @@ class ResnetDiscriminator(DiscriminatorNetwork):
     def judges_alone(self) -> bool:
         return True
 
+    @property
+    def names_classes(self) -> bool:
+        return self.class_logits
+
     def build(self, image_shape: ImageShape, num_classes: int) -> nn.Module:
         classes = classes_taken(self.conditional, num_classes, "the discriminator")
         projection = ClassProjection(self.n_filters, classes) if classes else None
-        network = FeatureDiscriminator(self._blocks(image_shape), nn.Linear(self.n_filters, 1), projection)
+        named = classes_named(self.class_logits, num_classes)
+        network = FeatureDiscriminator(
+            self._blocks(image_shape),
+            nn.Linear(self.n_filters, 1),
+            projection,
+            nn.Linear(self.n_filters, named) if named else None,
+        )
         return network.apply(glorot_uniform)
 
     def _blocks(self, image_shape: ImageShape) -> nn.Module:

@@ -79,6 +79,10 @@ class SemiSupervisedDiscriminator(DiscriminatorNetwork):
     def judges_alone(self) -> bool:
         return True
 
+    @property
+    def names_classes(self) -> bool:
+        return True
+
     def build(self, image_shape: ImageShape, num_classes: int) -> nn.Module:
         if num_classes < 2:
             raise UserError("discriminator.name=semi-supervised needs labeled data with at least two classes")

@@ -26,6 +26,7 @@ from twoplayer.core.verdict import Verdict
 from twoplayer.networks.heads import class_logits
 from twoplayer.ops.batch_norm import BatchNorm
 from twoplayer.ops.convolution import SameConv2d, SameConvTranspose2d, same_output_size
+from twoplayer.ops.edge import edge
 from twoplayer.ops.initialization import glorot_uniform
 from twoplayer.ops.labels import classes_named, classes_taken, label_planes, one_hot
 from twoplayer.ops.logits import full_precision
@@ -135,7 +136,7 @@ class _Generator(nn.Module):
         channels = config.n_filters
         self.start_shape = (channels, *sizes[0])
         width = channels * sizes[0][0] * sizes[0][1]
-        project = nn.Linear(latent_dim + num_classes, width, bias=bias)
+        project = edge(nn.Linear(latent_dim + num_classes, width, bias=bias))
         self.project = nn.Sequential(project, *_normalize_and_rectify(config, width))
         layers: list[nn.Module] = []
         for block, size in enumerate(sizes):
@@ -145,7 +146,8 @@ class _Generator(nn.Module):
             layers.extend(_normalize_and_rectify(config, filters))
             channels = filters
         self.blocks = nn.Sequential(*layers)
-        self.to_image = SameConvTranspose2d(channels, image_shape[0], config.kernel_size, 1, sizes[-1], bias=False)
+        to_image = SameConvTranspose2d(channels, image_shape[0], config.kernel_size, 1, sizes[-1], bias=False)
+        self.to_image = edge(to_image)
         self.apply(glorot_uniform)
 
     def forward(self, latents: Tensor, *, labels: Tensor | None = None) -> Tensor:
@@ -167,7 +169,7 @@ class _Discriminator(nn.Module):
         super().__init__()
         self.num_classes = num_classes
         channels = config.n_filters
-        layers: list[nn.Module] = [SameConv2d(image_shape[0] + num_classes, channels, config.kernel_size)]
+        layers: list[nn.Module] = [edge(SameConv2d(image_shape[0] + num_classes, channels, config.kernel_size))]
         layers.extend(_normalize_and_rectify(config, channels))
         for _ in range(config.n_blocks):
             layers.append(SameConv2d(channels, channels * 2, config.kernel_size, stride=2))

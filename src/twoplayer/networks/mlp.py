@@ -24,6 +24,7 @@ from twoplayer.core.protocols import DiscriminatorNetwork, GeneratorNetwork, Giv
 from twoplayer.core.verdict import Verdict
 from twoplayer.networks.heads import class_logits
 from twoplayer.ops.batch_norm import BatchNorm
+from twoplayer.ops.edge import edge
 from twoplayer.ops.initialization import glorot_uniform
 from twoplayer.ops.labels import classes_named, classes_taken, one_hot
 from twoplayer.ops.logits import full_precision
@@ -68,7 +69,9 @@ class MlpGenerator(GeneratorNetwork):
             if self.batch_norm:
                 layers.append(BatchNorm(outputs, momentum=self.batch_norm_momentum))
             layers.append(nn.LeakyReLU(self.leaky_relu_slope))
-        layers += [nn.Linear(self.widths[-1], math.prod(image_shape)), nn.Tanh(), nn.Unflatten(1, image_shape)]
+        edge(layers[0])
+        last = edge(nn.Linear(self.widths[-1], math.prod(image_shape)))
+        layers += [last, nn.Tanh(), nn.Unflatten(1, image_shape)]
         return nn.Sequential(*layers).apply(glorot_uniform)
 
 
@@ -140,6 +143,7 @@ class _Discriminator(nn.Module):
         for inputs, outputs in pairwise((num_pixels + num_classes, *config.widths)):
             drop = nn.Dropout(config.dropout) if config.dropout else nn.Identity()  # torch draws for 0.0 too
             layers += [nn.Linear(inputs, outputs), nn.LeakyReLU(config.leaky_relu_slope), drop]
+        edge(layers[0])
         self.hidden = nn.Sequential(*layers)
         width = config.widths[-1]
         self.compare: nn.Module = nn.Identity()

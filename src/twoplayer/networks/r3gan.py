@@ -36,6 +36,7 @@ from twoplayer.core.errors import UserError
 from twoplayer.core.protocols import DiscriminatorNetwork, GeneratorNetwork, Given, ImageShape
 from twoplayer.networks.heads import FeatureDiscriminator
 from twoplayer.ops.class_projection import ClassProjection
+from twoplayer.ops.edge import edge
 from twoplayer.ops.labels import classes_named, classes_taken
 from twoplayer.ops.resampling import BilinearHalving
 from twoplayer.ops.residual import Residual
@@ -172,7 +173,8 @@ class R3ganDiscriminator(Trunk, DiscriminatorNetwork):
     def _layers(self, levels: list[Level], channels: int) -> list[nn.Module]:
         """From images to one number for each channel of the smallest maps."""
         num_blocks = sum(level.num_blocks for level in levels)
-        layers: list[nn.Module] = [pixelwise(channels, levels[0].width), *self.stage(levels[0], num_blocks)]
+        first = edge(pixelwise(channels, levels[0].width))
+        layers: list[nn.Module] = [first, *self.stage(levels[0], num_blocks)]
         for large, small in pairwise(levels):
             layers.append(BilinearHalving())
             layers += [pixelwise(large.width, small.width)] if small.width != large.width else []
@@ -219,7 +221,7 @@ class _ScaledMap(nn.Module):
 
     def __init__(self, inputs: int, level: Level) -> None:
         super().__init__()
-        self.scale = begin(nn.Linear(inputs, level.width, bias=False), 1.0)
+        self.scale = edge(begin(nn.Linear(inputs, level.width, bias=False), 1.0))
         self.map = nn.Parameter(torch.randn(level.width, *level.size))
 
     def forward(self, latents: Tensor) -> Tensor:
@@ -240,7 +242,7 @@ class _Generator(nn.Module):
             layers += [pixelwise(small.width, large.width)] if small.width != large.width else []
             layers += [nn.Upsample(large.size, mode="bilinear"), *config.stage(large, num_blocks)]
         self.blocks = nn.Sequential(*layers)
-        self.to_image = pixelwise(levels[-1].width, image_shape[0])
+        self.to_image = edge(pixelwise(levels[-1].width, image_shape[0]))
 
     def forward(self, latents: Tensor, *, labels: Tensor | None = None) -> Tensor:
         if self.classes is not None:

@@ -28,6 +28,7 @@ from twoplayer.ops.batch_norm import BatchNorm
 from twoplayer.ops.class_projection import ClassProjection
 from twoplayer.ops.conditional_batch_norm import ConditionalBatchNorm
 from twoplayer.ops.convolution import SameConv2d
+from twoplayer.ops.edge import edge
 from twoplayer.ops.initialization import glorot_uniform
 from twoplayer.ops.labels import classes_named, classes_taken
 from twoplayer.ops.residual import Residual
@@ -62,11 +63,14 @@ class ResnetGenerator(GeneratorNetwork):
         doublings = self.n_blocks if self.n_blocks is not None else fitting_doublings(image_shape)
         sizes = sizes_by_doubling(image_shape, doublings)
         require_side(self.attention_side, [max(size) for size in sizes], "generator")
-        layers: list[nn.Module] = [nn.Linear(latent_dim, n * math.prod(sizes[0])), nn.Unflatten(1, (n, *sizes[0]))]
+        layers: list[nn.Module] = [
+            edge(nn.Linear(latent_dim, n * math.prod(sizes[0]))),
+            nn.Unflatten(1, (n, *sizes[0])),
+        ]
         layers += attention(self.attention_side, sizes[0], n)
         for size in sizes[1:]:
             layers += [self._block(size, classes), *attention(self.attention_side, size, n)]
-        layers += [self._normalize(classes), nn.ReLU(), SameConv2d(n, image_shape[0], 3), nn.Tanh()]
+        layers += [self._normalize(classes), nn.ReLU(), edge(SameConv2d(n, image_shape[0], 3)), nn.Tanh()]
         network = LabeledSequential(*layers) if classes else nn.Sequential(*layers)
         return network.apply(glorot_uniform)
 
@@ -134,8 +138,8 @@ class ResnetDiscriminator(DiscriminatorNetwork):
         channels, *size = image_shape
         n, side, sides = self.n_filters, self.attention_side, halved_sides(max(size), self.n_halvings)
         require_side(side, sides, "discriminator")
-        first = nn.Sequential(SameConv2d(channels, n, 3), nn.ReLU(), SameConv2d(n, n, 3), _halve())
-        blocks: list[nn.Module] = [Residual(first, nn.Sequential(_halve(), SameConv2d(channels, n, 1)))]
+        first = nn.Sequential(edge(SameConv2d(channels, n, 3)), nn.ReLU(), SameConv2d(n, n, 3), _halve())
+        blocks: list[nn.Module] = [Residual(first, nn.Sequential(_halve(), edge(SameConv2d(channels, n, 1))))]
         for block in range(1, self.n_halvings + self.n_blocks):
             halving = [_halve()] if block < self.n_halvings else []
             branch = nn.Sequential(nn.ReLU(), SameConv2d(n, n, 3), nn.ReLU(), SameConv2d(n, n, 3), *halving)

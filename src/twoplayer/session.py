@@ -42,6 +42,7 @@ from twoplayer.training.progress import progress
 from twoplayer.training.recorder import Recorder
 from twoplayer.training.shares import Following
 from twoplayer.training.state import TrainingState, new_state, prepare
+from twoplayer.training.step import labels_of
 from twoplayer.training.threads import fitting_threads
 from twoplayer.watching import doctor_notes, held_out_batches, recorder_of, tracked
 
@@ -242,6 +243,8 @@ def try_out(state: TrainingState, real: Batch, stream: Stream) -> None:
             objective.generator_loss(on_real, on_fake)
             if isinstance(objective, Supervised) and real.labels is not None:
                 objective.labeled_loss(on_real, real.labels)
+            for rule in game.class_losses:
+                rule.discriminator_class_loss(on_real, on_fake, labels_of(real))
     except (AssertionError, RuntimeError) as error:
         if _is_lack_of_memory(error):
             raise

@@ -20,6 +20,7 @@ from twoplayer.core.errors import UserError
 from twoplayer.core.metric import Metric, badness
 from twoplayer.core.observed import Observed
 from twoplayer.core.protocols import (
+    ClassLoss,
     DiscriminatorNetwork,
     DiscriminatorPenalty,
     GeneratorNetwork,
@@ -264,7 +265,7 @@ def assert_generator_moves_toward_the_reals(objective: Objective, real: Verdict,
 @pytest.mark.parametrize("piece", each(Regularizer))
 def test_regularizer(piece: type[Regularizer]) -> None:
     regularizer = piece()
-    doing = DiscriminatorPenalty | ParameterPenalty | Projection | Reparametrization
+    doing = DiscriminatorPenalty | ParameterPenalty | Projection | Reparametrization | ClassLoss
     assert isinstance(regularizer, doing), "it does something"
     judge = linear_judge(torch.full((1, 4, 4), 0.7))
     if isinstance(regularizer, ParameterPenalty):
@@ -293,11 +294,28 @@ def test_regularizer(piece: type[Regularizer]) -> None:
         assert_every_parameter_learns(judge)
         again = regularizer.discriminator_penalty(judge, real, fake, Stream(0))
         assert torch.equal(again, cost), "the same stream gives the same penalty"
+    if isinstance(regularizer, ClassLoss):
+        assert_classes_are_learned(regularizer)
     if isinstance(regularizer, Projection):
         regularizer.project(judge)
         once = [parameter.clone() for parameter in judge.parameters()]
         regularizer.project(judge)
         assert all(torch.equal(a, b) for a, b in zip(once, judge.parameters(), strict=True)), "projecting twice is once"
+
+
+def assert_classes_are_learned(rule: ClassLoss) -> None:
+    """Both players gain by raising the logit of the right class; logits of reality are left alone."""
+    (real, fake), labels = verdicts(), torch.arange(N)
+    for cost, seen in (
+        (rule.discriminator_class_loss(real, fake, labels), real),
+        (rule.generator_class_loss(fake, labels), fake),
+    ):
+        assert cost.shape == (N,)
+        assert (cost >= 0).all()
+        assert seen.class_logits is not None
+        slopes = torch.autograd.grad(cost.sum(), (seen.class_logits, seen.logits), allow_unused=True)
+        assert (slopes[0][labels, labels] < 0).all()
+        assert slopes[1] is None
 
 
 @pytest.mark.parametrize("shape", [*SHAPES, (2, 1, 1)])

@@ -15,10 +15,22 @@ from twoplayer.core.errors import TrainingStopped
 from twoplayer.core.stop import StopRequest
 from twoplayer.recipes.load import load_recipe, recipe_names
 
-IMAGE_SHAPES = {"digits": (1, 8, 8), "mnist": (1, 28, 28), "fashion-mnist": (1, 28, 28), "cifar10": (3, 32, 32)}
+IMAGE_SHAPES = {
+    "digits": (1, 8, 8),
+    "mnist": (1, 28, 28),
+    "fashion-mnist": (1, 28, 28),
+    "stacked-mnist": (3, 28, 28),
+    "cifar10": (3, 32, 32),
+}
 """By the recipe's data source; what a new source's images look like is said here."""
 
+R3GAN = tuple(
+    f"{role}.{said}" for role in ("generator", "discriminator") for said in ("widths=[8]", "blocks=[1]", "group_size=4")
+)
+
 SMALLER = {
+    "cifar10-r3gan": R3GAN,
+    "stacked-mnist-rpgan": R3GAN,
     "dcgan-64": ("generator.n_filters=32", "discriminator.n_filters=4"),
     "flowers-dcgan": ("generator.n_filters=32", "discriminator.n_filters=4"),
     "mnist-tanh-gan": ("generator.n_filters=16", "generator.hidden_units=32", "discriminator.hidden_units=32"),

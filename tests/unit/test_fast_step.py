@@ -231,13 +231,13 @@ def test_a_slope_in_training_mode_is_fast_where_nothing_couples_images() -> None
 
 
 def test_which_recipes_are_fast() -> None:
-    """What is left out is conditional, couples images, or learns from labels."""
+    """What is left out is conditional, augmented, couples images, or learns from labels."""
     fast = set()
     for name in recipe_names():
         recipe = load_recipe(name, parse_overrides(SMALLER.get(name, ())))
         if not recipe.levels and fast_moves(state_of(name)[0].game):
             fast.add(name)
-    assert fast == {*CHAINS, "mnist-mlp-gan", "simple-gan"}
+    assert fast == {*CHAINS, "mnist-mlp-gan", "simple-gan", "stacked-mnist-rpgan"}
 
 
 def test_a_hook_makes_the_step_plain() -> None:

@@ -162,6 +162,15 @@ def same(found: dict[str, Any], expected: dict[str, Any]) -> None:
         assert one == pytest.approx(other, abs=1e-5)
 
 
+def test_two_ranks_are_one_process_for_an_auxiliary_classifier(tmp_path: Path) -> None:
+    words = ["batch_size=24", "generator.batch_norm=false", "discriminator.conditional=false"]
+    words += ["discriminator.class_logits=true", "regularizers=[{name: auxiliary-classifier}, {name: r1}]"]
+    recipe = load_recipe("digits-cgan", parse_overrides(words))
+    alone = trained(recipe, (1, 8, 8), ALONE)
+    for each in together(2, tmp_path / "ranks", lambda ranks: trained(recipe, (1, 8, 8), ranks)):
+        same(each, alone)
+
+
 def test_four_ranks_are_one_process(tmp_path: Path) -> None:
     recipe = digits("regularizers=[{name: gradient-penalty}]", "data.flip=true")
     alone = trained(recipe, (1, 8, 8), ALONE)

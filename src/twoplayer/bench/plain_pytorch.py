@@ -17,6 +17,7 @@ from twoplayer.core.rng import Stream
 from twoplayer.core.verdict import Verdict
 from twoplayer.recipes.schema import Alternating, Recipe
 from twoplayer.training.state import TrainingState
+from twoplayer.training.step import labels_of
 
 
 class PlainPyTorch:
@@ -50,13 +51,13 @@ class PlainPyTorch:
             on_real, on_fake = self.judge(real.images, real), self.judge(fake, real)
             loss = self.discriminator_loss(on_real, on_fake, real, fake.detach(), place)
             if not isinstance(self.recipe.play, Alternating):
-                self.update_both(loss, self.recipe.objective.generator_loss(on_real, on_fake).mean())
+                self.update_both(loss, self.generator_loss(on_real, on_fake, real))
                 return
             self.update(1, loss)
         on_fake = self.judge(self.fakes(real), real)
         if self.recipe.objective.generator_judges_real:
             on_real = self.judge(real.images, real)
-        self.update(0, self.recipe.objective.generator_loss(on_real.detach(), on_fake).mean())
+        self.update(0, self.generator_loss(on_real.detach(), on_fake, real))
 
     def fakes(self, real: Batch) -> Tensor:
         """As many as there are reals."""
@@ -74,6 +75,8 @@ class PlainPyTorch:
     ) -> Tensor:
         """D's loss with its penalties."""
         loss = self.recipe.objective.at(stream).discriminator_loss(on_real, on_fake).mean()
+        for named in self.game.class_losses:
+            loss = loss + named.discriminator_class_loss(on_real, on_fake, labels_of(real)).mean()
         for rule in self.game.penalties:
             if isinstance(rule, SlopePenalty):
                 images = rule.places(real, fake, stream).requires_grad_()
@@ -85,6 +88,13 @@ class PlainPyTorch:
             else:
                 judge = self.game.discriminator.told(real)
                 loss = loss + rule.discriminator_penalty(judge, real, fake, stream).mean()
+        return loss
+
+    def generator_loss(self, on_real: Verdict, on_fake: Verdict, real: Batch) -> Tensor:
+        """G's, of fakes that have the batch's labels."""
+        loss = self.recipe.objective.generator_loss(on_real, on_fake).mean()
+        for named in self.game.class_losses:
+            loss = loss + named.generator_class_loss(on_fake, labels_of(real)).mean()
         return loss
 
     def update_both(self, loss_d: Tensor, loss_g: Tensor) -> None:

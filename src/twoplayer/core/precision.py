@@ -1,8 +1,10 @@
 """In which numbers the players compute.
 
-"fp32" is float32 throughout. "bf16" lets convolutions and dense layers compute in bfloat16; weights, optimizers, batch
-statistics, logits, losses and penalties stay in float32. It is for processors that have bfloat16 arithmetic: others
-only imitate it, slowly. "auto" is bf16 where the device has it.
+"fp32" is float32 throughout. "bf16" lets convolutions and dense layers compute in bfloat16, and what lies between them
+be kept in it. In float32 stay: the first and the last layers of both players (`ops/edge.py`); batch and minibatch
+statistics; logits, losses, slopes and penalties; weights, gradients of weights, optimizers, averages and everything
+else that a checkpoint holds. It is for processors that have bfloat16 arithmetic: others only imitate it, slowly. "auto"
+is bf16 where the device has it.
 """
 
 from __future__ import annotations

@@ -66,6 +66,11 @@ class DiscriminatorNetwork(Component):
         """
         return False
 
+    @property
+    def names_classes(self) -> bool:
+        """Whether the built module's verdicts have `class_logits`."""
+        return False
+
     @abstractmethod
     def build(self, image_shape: ImageShape, num_classes: int) -> nn.Module:
         """A freshly initialized module: images [N, C, H, W] in [-1, 1] to a `Verdict`."""
@@ -209,6 +214,22 @@ class SlopePenalty(DiscriminatorPenalty, Protocol):
 
     def of_slope(self, slope: Tensor) -> Tensor:
         """The weighted penalty per image, [M], of slopes [M, C, H, W]."""
+
+
+@runtime_checkable
+class ClassLoss(Protocol):
+    """A regularizer that adds to both players' losses what D's naming of classes costs them.
+
+    It takes a D that `names_classes`, and a G that is told the labels that its fakes are to have.
+    """
+
+    name: str
+
+    def discriminator_class_loss(self, real: Verdict, fake: Verdict, labels: Tensor) -> Tensor:
+        """D's weighted loss per pair of a real and a fake image of one class, [N]; labels: int64 [N]."""
+
+    def generator_class_loss(self, fake: Verdict, labels: Tensor) -> Tensor:
+        """G's weighted loss per fake image, [N]; labels: int64 [N], what G was told."""
 
 
 @runtime_checkable

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from twoplayer.core.catalogue import Component, components
 from twoplayer.core.errors import UserError, did_you_mean
-from twoplayer.core.protocols import Objective, OptimizerRule, Regularizer, Supervised
+from twoplayer.core.protocols import ClassLoss, Objective, OptimizerRule, Regularizer, Supervised
 from twoplayer.core.schedule import is_number
 from twoplayer.explore.checked import MOST_SEED, bounded
 from twoplayer.explore.shapes import SHAPES, Shape
@@ -95,8 +95,12 @@ def objectives() -> dict[str, Tree]:
 
 
 def regularizers() -> dict[str, str | None]:
-    """The key that says how strong each regularizer is, by its name; None where nothing does."""
-    return {name: _first_number(piece) for name, piece in components(Regularizer).items()}
+    """The key that says how strong each regularizer is, by its name; None where nothing does.
+
+    Points have no classes to name.
+    """
+    found = components(Regularizer).items()
+    return {name: _first_number(piece) for name, piece in found if not isinstance(piece(), ClassLoss)}  # type: ignore[call-arg]
 
 
 def optimizers() -> list[str]:

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from twoplayer.core.protocols import DiscriminatorNetwork, GeneratorNetwork, Given, ImageShape
 from twoplayer.core.verdict import Verdict
+from twoplayer.ops.edge import edge
 from twoplayer.ops.initialization import uniform_weights
 from twoplayer.ops.labels import one_hot, require_classes
 from twoplayer.ops.logits import full_precision
@@ -106,14 +107,14 @@ class _Generator(nn.Module):
     def __init__(self, config: CganGenerator, latent_dim: int, image_shape: ImageShape, condition_dim: int) -> None:
         super().__init__()
         self.condition_dim = condition_dim
-        self.from_latents = nn.Sequential(nn.Linear(latent_dim, config.latent_width), nn.ReLU())
-        self.from_condition = nn.Sequential(nn.Linear(condition_dim, config.condition_width), nn.ReLU())
+        self.from_latents = nn.Sequential(edge(nn.Linear(latent_dim, config.latent_width)), nn.ReLU())
+        self.from_condition = nn.Sequential(edge(nn.Linear(condition_dim, config.condition_width)), nn.ReLU())
         self.joint = nn.Sequential(
             nn.Dropout(config.dropout),
             nn.Linear(config.latent_width + config.condition_width, config.joint_width),
             nn.ReLU(),
             nn.Dropout(config.dropout),
-            nn.Linear(config.joint_width, math.prod(image_shape)),
+            edge(nn.Linear(config.joint_width, math.prod(image_shape))),
             nn.Sigmoid(),
             nn.Unflatten(1, image_shape),
         )
@@ -128,8 +129,8 @@ class _Discriminator(nn.Module):
     def __init__(self, config: CganDiscriminator, image_shape: ImageShape, condition_dim: int) -> None:
         super().__init__()
         self.condition_dim = condition_dim
-        self.from_pixels = Maxout(math.prod(image_shape), config.image_units, config.image_pieces)
-        self.from_condition = Maxout(condition_dim, config.condition_units, config.condition_pieces)
+        self.from_pixels = edge(Maxout(math.prod(image_shape), config.image_units, config.image_pieces))
+        self.from_condition = edge(Maxout(condition_dim, config.condition_units, config.condition_pieces))
         self.dropout = nn.Dropout(config.dropout)
         self.joint = Maxout(config.image_units + config.condition_units, config.joint_units, config.joint_pieces)
         self.to_logit = nn.Linear(config.joint_units, 1)

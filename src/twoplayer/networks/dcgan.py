@@ -14,19 +14,21 @@ before it the bias that it made superfluous.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from twoplayer.core.errors import UserError
 from twoplayer.core.protocols import DiscriminatorNetwork, GeneratorNetwork, Given, ImageShape
 from twoplayer.core.verdict import Verdict
+from twoplayer.networks.heads import class_logits
 from twoplayer.ops.batch_norm import BatchNorm
 from twoplayer.ops.convolution import SameConv2d, SameConvTranspose2d, same_output_size
+from twoplayer.ops.edge import edge
 from twoplayer.ops.initialization import glorot_uniform
-from twoplayer.ops.labels import classes_taken, label_planes, one_hot
+from twoplayer.ops.labels import classes_named, classes_taken, label_planes, one_hot
 from twoplayer.ops.logits import full_precision
 
 
@@ -73,6 +75,7 @@ class DcganDiscriminator(DiscriminatorNetwork):
         batch_norm: normalize after every layer but the last.
         batch_norm_momentum: share of the new batch in the running statistics.
         conditional: take labels.
+        class_logits: name classes too, for `auxiliary-classifier`.
     """
 
     name: Literal["dcgan"] = "dcgan"
@@ -84,6 +87,13 @@ class DcganDiscriminator(DiscriminatorNetwork):
     batch_norm: bool = True
     batch_norm_momentum: float = Field(0.01, gt=0.0, le=1.0)
     conditional: bool = False
+    class_logits: bool = False
+
+    @model_validator(mode="after")
+    def _names_what_it_is_not_told(self) -> Self:
+        if self.conditional and self.class_logits:
+            raise ValueError("class_logits: a D that is told the label at its input has nothing to name")
+        return self
 
     @property
     def takes(self) -> tuple[Given, ...]:
@@ -93,9 +103,14 @@ class DcganDiscriminator(DiscriminatorNetwork):
     def judges_alone(self) -> bool:
         return not self.batch_norm
 
+    @property
+    def names_classes(self) -> bool:
+        return self.class_logits
+
     def build(self, image_shape: ImageShape, num_classes: int) -> nn.Module:
         classes = classes_taken(self.conditional, num_classes, "the discriminator")
-        return _Discriminator(self, image_shape, classes)
+        named = classes_named(self.class_logits, num_classes)
+        return _Discriminator(self, image_shape, classes, named)
 
 
 def halved_sizes(image_shape: ImageShape, n_blocks: int) -> list[tuple[int, int]]:
@@ -121,7 +136,7 @@ class _Generator(nn.Module):
         channels = config.n_filters
         self.start_shape = (channels, *sizes[0])
         width = channels * sizes[0][0] * sizes[0][1]
-        project = nn.Linear(latent_dim + num_classes, width, bias=bias)
+        project = edge(nn.Linear(latent_dim + num_classes, width, bias=bias))
         self.project = nn.Sequential(project, *_normalize_and_rectify(config, width))
         layers: list[nn.Module] = []
         for block, size in enumerate(sizes):
@@ -131,7 +146,8 @@ class _Generator(nn.Module):
             layers.extend(_normalize_and_rectify(config, filters))
             channels = filters
         self.blocks = nn.Sequential(*layers)
-        self.to_image = SameConvTranspose2d(channels, image_shape[0], config.kernel_size, 1, sizes[-1], bias=False)
+        to_image = SameConvTranspose2d(channels, image_shape[0], config.kernel_size, 1, sizes[-1], bias=False)
+        self.to_image = edge(to_image)
         self.apply(glorot_uniform)
 
     def forward(self, latents: Tensor, *, labels: Tensor | None = None) -> Tensor:
@@ -149,11 +165,11 @@ class _Generator(nn.Module):
 
 
 class _Discriminator(nn.Module):
-    def __init__(self, config: DcganDiscriminator, image_shape: ImageShape, num_classes: int) -> None:
+    def __init__(self, config: DcganDiscriminator, image_shape: ImageShape, num_classes: int, num_named: int) -> None:
         super().__init__()
         self.num_classes = num_classes
         channels = config.n_filters
-        layers: list[nn.Module] = [SameConv2d(image_shape[0] + num_classes, channels, config.kernel_size)]
+        layers: list[nn.Module] = [edge(SameConv2d(image_shape[0] + num_classes, channels, config.kernel_size))]
         layers.extend(_normalize_and_rectify(config, channels))
         for _ in range(config.n_blocks):
             layers.append(SameConv2d(channels, channels * 2, config.kernel_size, stride=2))
@@ -161,18 +177,21 @@ class _Discriminator(nn.Module):
             layers.extend(_normalize_and_rectify(config, channels))
             layers.append(nn.Dropout(config.dropout))
         self.blocks = nn.Sequential(*layers)
-        self.to_logit = nn.Conv2d(channels, 1, halved_sizes(image_shape, config.n_blocks)[-1])
+        last = halved_sizes(image_shape, config.n_blocks)[-1]
+        self.to_logit = nn.Conv2d(channels, 1, last)
+        self.to_classes = nn.Conv2d(channels, num_named, last) if num_named else None
         self.apply(glorot_uniform)
 
     def forward(self, images: Tensor, *, labels: Tensor | None = None) -> Verdict:
         if labels is not None:
             images = torch.cat([images, label_planes(labels, self.num_classes, images)], 1)
         features: Tensor = self.blocks(images)
-        return Verdict(logits=full_precision(self.to_logit, features).flatten(), features=features.flatten(1))
+        logits = full_precision(self.to_logit, features).flatten()
+        return Verdict(logits, features.flatten(1), class_logits(self.to_classes, features))
 
     def chain(self) -> list[nn.Module] | None:
         """See `Chained`."""
-        return None if self.num_classes else [self.blocks, self.to_logit]
+        return None if self.num_classes or self.to_classes is not None else [self.blocks, self.to_logit]
 
 
 def _normalize_and_rectify(config: DcganGenerator | DcganDiscriminator, channels: int) -> list[nn.Module]:

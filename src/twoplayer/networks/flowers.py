@@ -29,6 +29,7 @@ from twoplayer.ops.batch_norm import BatchNorm
 from twoplayer.ops.chains.affine import TransposedConvolution
 from twoplayer.ops.chains.link import Link, Setting, joins
 from twoplayer.ops.convolution import SameConv2d, SameConvTranspose2d
+from twoplayer.ops.edge import edge
 from twoplayer.ops.initialization import glorot_uniform
 from twoplayer.ops.logits import full_precision
 from twoplayer.ops.window import Pair, Window
@@ -54,7 +55,7 @@ class FlowersGenerator(GeneratorNetwork):
         n = self.n_filters
         start = (8 * n, *(max(side - (KERNEL_SIZE - 1), 1) for side in first))
         return nn.Sequential(
-            nn.Linear(latent_dim, math.prod(start)),
+            edge(nn.Linear(latent_dim, math.prod(start))),
             nn.Unflatten(1, start),
             UncroppedConvTranspose2d(8 * n, 4 * n, KERNEL_SIZE, first),
             *self._normalize_and_rectify(4 * n),
@@ -62,7 +63,7 @@ class FlowersGenerator(GeneratorNetwork):
             *self._normalize_and_rectify(2 * n),
             SameConvTranspose2d(2 * n, n, KERNEL_SIZE, 2, third),
             *self._normalize_and_rectify(n),
-            SameConvTranspose2d(n, image_shape[0], KERNEL_SIZE, 2, full),
+            edge(SameConvTranspose2d(n, image_shape[0], KERNEL_SIZE, 2, full)),
             nn.Tanh(),
         ).apply(glorot_uniform)
 
@@ -123,7 +124,8 @@ class _Discriminator(nn.Module):
     def __init__(self, config: FlowersDiscriminator, image_shape: ImageShape) -> None:
         super().__init__()
         n, rectify = config.n_filters, nn.LeakyReLU(config.leaky_relu_slope)
-        layers: list[nn.Module] = [nn.Dropout(config.dropout), SameConv2d(image_shape[0], n, KERNEL_SIZE, 2), rectify]
+        first = edge(SameConv2d(image_shape[0], n, KERNEL_SIZE, 2))
+        layers: list[nn.Module] = [nn.Dropout(config.dropout), first, rectify]
         for channels in (n, 2 * n, 4 * n):
             normalize = BatchNorm(2 * channels, EPSILON, config.batch_norm_momentum)
             layers += [SameConv2d(channels, 2 * channels, KERNEL_SIZE, 2), normalize, rectify]

@@ -26,6 +26,7 @@ from twoplayer.core.errors import UserError
 from twoplayer.core.protocols import DiscriminatorNetwork, GeneratorNetwork, Given, ImageShape
 from twoplayer.core.verdict import Verdict
 from twoplayer.ops.convolution import SameConv2d, same_output_size
+from twoplayer.ops.edge import edge
 from twoplayer.ops.labels import classes_taken, one_hot
 from twoplayer.ops.logits import full_precision
 
@@ -99,7 +100,7 @@ class _ClassPlane(nn.Module):
     def __init__(self, num_classes: int, size: tuple[int, int]) -> None:
         super().__init__()
         self.num_classes = num_classes
-        self.linear = nn.Linear(num_classes, math.prod(size))
+        self.linear = edge(nn.Linear(num_classes, math.prod(size)))
         self.size = size
 
     def forward(self, labels: Tensor) -> Tensor:
@@ -117,7 +118,11 @@ class _Generator(nn.Module):
         for size in config.kernel_sizes[:-1]:
             layers += [SameConv2d(channels, config.n_filters, size), nn.ReLU()]
             channels = config.n_filters
-        self.to_residual = nn.Sequential(*layers, SameConv2d(channels, image_shape[0], config.kernel_sizes[-1]))
+        layers.append(SameConv2d(channels, image_shape[0], config.kernel_sizes[-1]))
+        edge(layers[0])
+        if len(config.kernel_sizes) > 1:
+            edge(layers[-1])
+        self.to_residual = nn.Sequential(*layers)
 
     def forward(self, latents: Tensor, *, condition: Tensor, labels: Tensor | None = None) -> Tensor:
         planes = [latents.unflatten(1, self.plane_shape), condition]
@@ -134,6 +139,7 @@ class _Discriminator(nn.Module):
         self.class_plane = _ClassPlane(num_classes, (height, width)) if num_classes else None
         channels = channels * (2 if config.judge_condition else 1) + (1 if num_classes else 0)
         first, size = _convolution(channels, config, (height, width), 1)
+        edge(first)
         second, size = _convolution(config.n_filters, config, size, 2)
         self.features = nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), nn.Flatten())
         self.dropout = nn.Dropout(config.dropout)

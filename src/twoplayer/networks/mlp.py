@@ -14,17 +14,19 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from twoplayer.core.protocols import DiscriminatorNetwork, GeneratorNetwork, Given, ImageShape
 from twoplayer.core.verdict import Verdict
+from twoplayer.networks.heads import class_logits
 from twoplayer.ops.batch_norm import BatchNorm
+from twoplayer.ops.edge import edge
 from twoplayer.ops.initialization import glorot_uniform
-from twoplayer.ops.labels import classes_taken, one_hot
+from twoplayer.ops.labels import classes_named, classes_taken, one_hot
 from twoplayer.ops.logits import full_precision
 from twoplayer.ops.minibatch_discrimination import MinibatchDiscrimination
 
@@ -67,7 +69,9 @@ class MlpGenerator(GeneratorNetwork):
             if self.batch_norm:
                 layers.append(BatchNorm(outputs, momentum=self.batch_norm_momentum))
             layers.append(nn.LeakyReLU(self.leaky_relu_slope))
-        layers += [nn.Linear(self.widths[-1], math.prod(image_shape)), nn.Tanh(), nn.Unflatten(1, image_shape)]
+        edge(layers[0])
+        last = edge(nn.Linear(self.widths[-1], math.prod(image_shape)))
+        layers += [last, nn.Tanh(), nn.Unflatten(1, image_shape)]
         return nn.Sequential(*layers).apply(glorot_uniform)
 
 
@@ -83,6 +87,7 @@ class MlpDiscriminator(DiscriminatorNetwork):
         num_kernels: how many closenesses minibatch discrimination learns.
         kernel_dim: in how many dimensions each of them is measured.
         conditional: take labels.
+        class_logits: name classes too, for `auxiliary-classifier`.
     """
 
     name: Literal["mlp"] = "mlp"
@@ -93,6 +98,13 @@ class MlpDiscriminator(DiscriminatorNetwork):
     num_kernels: int = Field(100, ge=1, le=10_000)
     kernel_dim: int = Field(5, ge=1, le=1000)
     conditional: bool = False
+    class_logits: bool = False
+
+    @model_validator(mode="after")
+    def _names_what_it_is_not_told(self) -> Self:
+        if self.conditional and self.class_logits:
+            raise ValueError("class_logits: a D that is told the label at its input has nothing to name")
+        return self
 
     @property
     def takes(self) -> tuple[Given, ...]:
@@ -102,9 +114,14 @@ class MlpDiscriminator(DiscriminatorNetwork):
     def judges_alone(self) -> bool:
         return self.minibatch == "none"
 
+    @property
+    def names_classes(self) -> bool:
+        return self.class_logits
+
     def build(self, image_shape: ImageShape, num_classes: int) -> nn.Module:
         classes = classes_taken(self.conditional, num_classes, "the discriminator")
-        return _Discriminator(self, math.prod(image_shape), classes).apply(glorot_uniform)
+        named = classes_named(self.class_logits, num_classes)
+        return _Discriminator(self, math.prod(image_shape), classes, named).apply(glorot_uniform)
 
 
 class _LabeledGenerator(nn.Module):
@@ -119,13 +136,14 @@ class _LabeledGenerator(nn.Module):
 
 
 class _Discriminator(nn.Module):
-    def __init__(self, config: MlpDiscriminator, num_pixels: int, num_classes: int) -> None:
+    def __init__(self, config: MlpDiscriminator, num_pixels: int, num_classes: int, num_named: int) -> None:
         super().__init__()
         self.num_classes = num_classes
         layers: list[nn.Module] = []
         for inputs, outputs in pairwise((num_pixels + num_classes, *config.widths)):
             drop = nn.Dropout(config.dropout) if config.dropout else nn.Identity()  # torch draws for 0.0 too
             layers += [nn.Linear(inputs, outputs), nn.LeakyReLU(config.leaky_relu_slope), drop]
+        edge(layers[0])
         self.hidden = nn.Sequential(*layers)
         width = config.widths[-1]
         self.compare: nn.Module = nn.Identity()
@@ -136,14 +154,18 @@ class _Discriminator(nn.Module):
             )
             width += config.num_kernels
         self.to_logit = nn.Linear(width, 1)
+        self.to_classes = nn.Linear(config.widths[-1], num_named) if num_named else None
 
     def forward(self, images: Tensor, *, labels: Tensor | None = None) -> Verdict:
         values = images.flatten(1)
         if labels is not None:
             values = torch.cat([values, one_hot(labels, self.num_classes, values)], 1)
         features: Tensor = self.hidden(values)
-        return Verdict(full_precision(self.to_logit, self.compare(features)).flatten(), features)
+        logits = full_precision(self.to_logit, self.compare(features)).flatten()
+        return Verdict(logits, features, class_logits(self.to_classes, features))
 
     def chain(self) -> list[nn.Module] | None:
         """See `Chained`."""
-        return None if self.num_classes else [nn.Flatten(), self.hidden, self.compare, self.to_logit]
+        if self.num_classes or self.to_classes is not None:
+            return None
+        return [nn.Flatten(), self.hidden, self.compare, self.to_logit]

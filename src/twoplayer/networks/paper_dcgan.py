@@ -31,6 +31,7 @@ from twoplayer.core.verdict import Verdict
 from twoplayer.networks.dcgan import halved_sizes
 from twoplayer.ops.batch_norm import BatchNorm
 from twoplayer.ops.convolution import SameConv2d, SameConvTranspose2d
+from twoplayer.ops.edge import edge
 from twoplayer.ops.logits import full_precision
 from twoplayer.ops.minibatch_discrimination import MinibatchDiscrimination
 from twoplayer.ops.minibatch_stddev import MinibatchStddev
@@ -130,7 +131,7 @@ class _Generator(nn.Module):
         bias = config.normalization == "none"
         channels = config.n_filters
         layers: list[nn.Module] = [
-            nn.Linear(latent_dim, channels * math.prod(sizes[0]), bias=bias),
+            edge(nn.Linear(latent_dim, channels * math.prod(sizes[0]), bias=bias)),
             nn.Unflatten(1, (channels, *sizes[0])),
             *_normalization(config, channels),
             nn.ReLU(),
@@ -141,7 +142,7 @@ class _Generator(nn.Module):
             layers += [*_normalization(config, filters), nn.ReLU()]
             channels = filters
         self.blocks = nn.Sequential(*layers)
-        self.to_image = SameConvTranspose2d(channels, image_shape[0], config.kernel_size, 2, sizes[-1])
+        self.to_image = edge(SameConvTranspose2d(channels, image_shape[0], config.kernel_size, 2, sizes[-1]))
         self.apply(_initialize)
 
     def forward(self, latents: Tensor) -> Tensor:
@@ -192,6 +193,7 @@ class _Discriminator(nn.Module):
             layers.append(SameConv2d(channels, filters, config.kernel_size, 2, bias=not normalization))
             layers += [*normalization, nn.LeakyReLU(config.leaky_relu_slope), nn.Dropout(config.dropout)]
             channels = filters
+        edge(layers[0])
         self.blocks = nn.Sequential(*layers)
         self.compare, width = _comparison(config, channels, sizes[-1])
         self.to_logit = nn.Linear(width, 1)

@@ -1,20 +1,23 @@
 """Players without normalization: inverted bottlenecks with grouped convolutions, bilinear resampling.
 
-Source: Huang et al. 2024 ("The GAN is dead; long live the GAN!"), https://arxiv.org/abs/2501.05441, configuration E.
-A block is a 1x1 convolution to more channels, a grouped 3x3 and a 1x1 back, with biased leaky rectifiers between
-them; past all of it goes its own input. Both players have the same levels, one for each size of a map. G begins with
-a learned map whose channels z scales, and ends with a 1x1 convolution; D begins with one and sums up each channel of
-its last map with weights of its own. First weights (Zhang et al. 2019, https://arxiv.org/abs/1901.09321): the last
-layer of a block is zero, the two others are scaled by L^(-1/4) for a player of L blocks.
+Source: Huang et al. 2024 ("The GAN is dead; long live the GAN!"), https://arxiv.org/abs/2501.05441, configuration E,
+and the authors' code, https://github.com/brownvc/R3GAN. A block is a 1x1 convolution to more channels, a grouped 3x3
+and a 1x1 back, with biased leaky rectifiers between them; past all of it goes its own input. Both players have the same
+levels, one for each size of a map. G begins with a learned map whose channels z scales, and ends with a 1x1
+convolution; D begins with one and sums up each channel of its last map with weights of its own. First weights (Zhang et
+al. 2019, https://arxiv.org/abs/1901.09321): the last layer of a block is zero, the two others are scaled by L^(-1/4)
+for a player of L blocks.
 
-The paper's CIFAR-10 players have 768 channels on every map, groups of 16 and two blocks on each level.
+The CIFAR-10 players of that code have 768 channels on every map, groups of 16 and two blocks on each level.
 
 Conditional players: G has a vector of each class beside z; D adds the projection of its features on another (Miyato and
 Koyama 2018, https://arxiv.org/abs/1802.05637).
 
-Deviations: G ends in tanh, because images here are in [-1, 1]. Resampling has the weights 1, 3, 3, 1, which leave a map
-where it is; the authors' 1, 2, 1 move it by half a pixel. The smallest map has 4 to 7 pixels a side, so that 28x28 fits
-too. The authors' conditional D has the projection alone; here it is added to the logit, as in its source.
+Deviations: G ends in tanh, because images here are in [-1, 1]. At a border resampling (weights 1, 3, 3, 1) takes the
+mean of the pixels that are there; the authors' takes zeros for those that are not. The smallest map has 4 to 7 pixels a
+side, so that 28x28 fits too. G's vectors of K classes begin as Normal(0, 1), the authors' as Normal(0, 1 / K). The
+authors' conditional D has the projection alone, of a dense function of the features; here it is of the features, and
+added to the logit, as in its source.
 """
 
 from __future__ import annotations
@@ -31,10 +34,10 @@ from torch import Tensor, nn
 from twoplayer.core.catalogue import Settings
 from twoplayer.core.errors import UserError
 from twoplayer.core.protocols import DiscriminatorNetwork, GeneratorNetwork, Given, ImageShape
-from twoplayer.core.verdict import Verdict
+from twoplayer.networks.heads import FeatureDiscriminator
 from twoplayer.ops.class_projection import ClassProjection
-from twoplayer.ops.labels import classes_taken
-from twoplayer.ops.logits import full_precision
+from twoplayer.ops.edge import edge
+from twoplayer.ops.labels import classes_named, classes_taken
 from twoplayer.ops.resampling import BilinearHalving
 from twoplayer.ops.residual import Residual
 
@@ -139,17 +142,45 @@ class R3ganGenerator(Trunk, GeneratorNetwork):
 
 
 class R3ganDiscriminator(Trunk, DiscriminatorNetwork):
-    """Image -> blocks -> (half the size -> blocks) -> one weight for each place and channel -> one logit."""
+    """Image -> blocks -> (half the size -> blocks) -> one weight for each place and channel -> one logit.
+
+    Attributes:
+        class_logits: name classes too, for `auxiliary-classifier`.
+    """
 
     name: Literal["r3gan"] = "r3gan"
+    class_logits: bool = False
 
     @property
     def judges_alone(self) -> bool:
         return True
 
+    @property
+    def names_classes(self) -> bool:
+        return self.class_logits
+
     def build(self, image_shape: ImageShape, num_classes: int) -> nn.Module:
         classes = classes_taken(self.conditional, num_classes, "the discriminator")
-        return _Discriminator(self, image_shape, classes)
+        levels = self.levels(image_shape)[::-1]
+        width, named = levels[-1].width, classes_named(self.class_logits, num_classes)
+        return FeatureDiscriminator(
+            nn.Sequential(*self._layers(levels, image_shape[0])),
+            begin(nn.Linear(width, 1, bias=False), 1.0),
+            ClassProjection(width, classes) if classes else None,
+            begin(nn.Linear(width, named), 1.0) if named else None,
+        )
+
+    def _layers(self, levels: list[Level], channels: int) -> list[nn.Module]:
+        """From images to one number for each channel of the smallest maps."""
+        num_blocks = sum(level.num_blocks for level in levels)
+        first = edge(pixelwise(channels, levels[0].width))
+        layers: list[nn.Module] = [first, *self.stage(levels[0], num_blocks)]
+        for large, small in pairwise(levels):
+            layers.append(BilinearHalving())
+            layers += [pixelwise(large.width, small.width)] if small.width != large.width else []
+            layers += self.stage(small, num_blocks)
+        width, size = levels[-1].width, levels[-1].size
+        return [*layers, begin(nn.Conv2d(width, width, size, groups=width, bias=False), 1.0), nn.Flatten()]
 
 
 def exact_sizes(image_shape: ImageShape) -> list[tuple[int, int]]:
@@ -190,7 +221,7 @@ class _ScaledMap(nn.Module):
 
     def __init__(self, inputs: int, level: Level) -> None:
         super().__init__()
-        self.scale = begin(nn.Linear(inputs, level.width, bias=False), 1.0)
+        self.scale = edge(begin(nn.Linear(inputs, level.width, bias=False), 1.0))
         self.map = nn.Parameter(torch.randn(level.width, *level.size))
 
     def forward(self, latents: Tensor) -> Tensor:
@@ -211,7 +242,7 @@ class _Generator(nn.Module):
             layers += [pixelwise(small.width, large.width)] if small.width != large.width else []
             layers += [nn.Upsample(large.size, mode="bilinear"), *config.stage(large, num_blocks)]
         self.blocks = nn.Sequential(*layers)
-        self.to_image = pixelwise(levels[-1].width, image_shape[0])
+        self.to_image = edge(pixelwise(levels[-1].width, image_shape[0]))
 
     def forward(self, latents: Tensor, *, labels: Tensor | None = None) -> Tensor:
         if self.classes is not None:
@@ -219,32 +250,3 @@ class _Generator(nn.Module):
             latents = torch.cat([latents, self.classes(labels).to(latents.dtype)], 1)
         images: Tensor = self.to_image(self.blocks(self.start(latents)))
         return images.tanh()
-
-
-class _Discriminator(nn.Module):
-    def __init__(self, config: R3ganDiscriminator, image_shape: ImageShape, num_classes: int) -> None:
-        super().__init__()
-        levels = config.levels(image_shape)[::-1]
-        num_blocks = sum(level.num_blocks for level in levels)
-        layers: list[nn.Module] = [pixelwise(image_shape[0], levels[0].width), *config.stage(levels[0], num_blocks)]
-        for large, small in pairwise(levels):
-            layers.append(BilinearHalving())
-            layers += [pixelwise(large.width, small.width)] if small.width != large.width else []
-            layers += config.stage(small, num_blocks)
-        width, size = levels[-1].width, levels[-1].size
-        layers += [begin(nn.Conv2d(width, width, size, groups=width, bias=False), 1.0), nn.Flatten()]
-        self.blocks = nn.Sequential(*layers)
-        self.to_logit = begin(nn.Linear(width, 1, bias=False), 1.0)
-        self.projection = ClassProjection(width, num_classes) if num_classes else None
-
-    def forward(self, images: Tensor, *, labels: Tensor | None = None) -> Verdict:
-        features: Tensor = self.blocks(images)
-        logits = full_precision(self.to_logit, features).flatten()
-        if self.projection is not None:
-            assert labels is not None, "a conditional network was told nothing"
-            logits = logits + self.projection(features, labels)
-        return Verdict(logits, features)
-
-    def chain(self) -> list[nn.Module] | None:
-        """See `Chained`."""
-        return None if self.projection is not None else [self.blocks, self.to_logit]

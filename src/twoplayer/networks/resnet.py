@@ -18,19 +18,19 @@ import math
 from typing import Literal
 
 from pydantic import Field
-from torch import Tensor, nn
+from torch import nn
 
 from twoplayer.core.errors import UserError
 from twoplayer.core.protocols import DiscriminatorNetwork, GeneratorNetwork, Given, ImageShape
-from twoplayer.core.verdict import Verdict
+from twoplayer.networks.heads import FeatureDiscriminator
 from twoplayer.networks.upsampling import sizes_by_doubling
 from twoplayer.ops.batch_norm import BatchNorm
 from twoplayer.ops.class_projection import ClassProjection
 from twoplayer.ops.conditional_batch_norm import ConditionalBatchNorm
 from twoplayer.ops.convolution import SameConv2d
+from twoplayer.ops.edge import edge
 from twoplayer.ops.initialization import glorot_uniform
-from twoplayer.ops.labels import classes_taken
-from twoplayer.ops.logits import full_precision
+from twoplayer.ops.labels import classes_named, classes_taken
 from twoplayer.ops.residual import Residual
 from twoplayer.ops.self_attention import SelfAttention
 from twoplayer.ops.told_labels import LabeledResidual, LabeledSequential
@@ -63,11 +63,14 @@ class ResnetGenerator(GeneratorNetwork):
         doublings = self.n_blocks if self.n_blocks is not None else fitting_doublings(image_shape)
         sizes = sizes_by_doubling(image_shape, doublings)
         require_side(self.attention_side, [max(size) for size in sizes], "generator")
-        layers: list[nn.Module] = [nn.Linear(latent_dim, n * math.prod(sizes[0])), nn.Unflatten(1, (n, *sizes[0]))]
+        layers: list[nn.Module] = [
+            edge(nn.Linear(latent_dim, n * math.prod(sizes[0]))),
+            nn.Unflatten(1, (n, *sizes[0])),
+        ]
         layers += attention(self.attention_side, sizes[0], n)
         for size in sizes[1:]:
             layers += [self._block(size, classes), *attention(self.attention_side, size, n)]
-        layers += [self._normalize(classes), nn.ReLU(), SameConv2d(n, image_shape[0], 3), nn.Tanh()]
+        layers += [self._normalize(classes), nn.ReLU(), edge(SameConv2d(n, image_shape[0], 3)), nn.Tanh()]
         network = LabeledSequential(*layers) if classes else nn.Sequential(*layers)
         return network.apply(glorot_uniform)
 
@@ -95,6 +98,7 @@ class ResnetDiscriminator(DiscriminatorNetwork):
         attention_side: longer side in pixels of the maps that self-attention follows, behind the first block that
             makes such maps; left out, there is none.
         conditional: take labels.
+        class_logits: name classes too, for `auxiliary-classifier`.
     """
 
     name: Literal["resnet"] = "resnet"
@@ -103,6 +107,7 @@ class ResnetDiscriminator(DiscriminatorNetwork):
     n_blocks: int = Field(2, ge=0, le=20)
     attention_side: int | None = Field(None, ge=1, le=1024)
     conditional: bool = False
+    class_logits: bool = False
 
     @property
     def takes(self) -> tuple[Given, ...]:
@@ -112,9 +117,36 @@ class ResnetDiscriminator(DiscriminatorNetwork):
     def judges_alone(self) -> bool:
         return True
 
+    @property
+    def names_classes(self) -> bool:
+        return self.class_logits
+
     def build(self, image_shape: ImageShape, num_classes: int) -> nn.Module:
         classes = classes_taken(self.conditional, num_classes, "the discriminator")
-        return _Discriminator(self, image_shape, classes).apply(glorot_uniform)
+        projection = ClassProjection(self.n_filters, classes) if classes else None
+        named = classes_named(self.class_logits, num_classes)
+        network = FeatureDiscriminator(
+            self._blocks(image_shape),
+            nn.Linear(self.n_filters, 1),
+            projection,
+            nn.Linear(self.n_filters, named) if named else None,
+        )
+        return network.apply(glorot_uniform)
+
+    def _blocks(self, image_shape: ImageShape) -> nn.Module:
+        """From images to the mean of each channel of the smallest maps."""
+        channels, *size = image_shape
+        n, side, sides = self.n_filters, self.attention_side, halved_sides(max(size), self.n_halvings)
+        require_side(side, sides, "discriminator")
+        first = nn.Sequential(edge(SameConv2d(channels, n, 3)), nn.ReLU(), SameConv2d(n, n, 3), _halve())
+        blocks: list[nn.Module] = [Residual(first, nn.Sequential(_halve(), edge(SameConv2d(channels, n, 1))))]
+        for block in range(1, self.n_halvings + self.n_blocks):
+            halving = [_halve()] if block < self.n_halvings else []
+            branch = nn.Sequential(nn.ReLU(), SameConv2d(n, n, 3), nn.ReLU(), SameConv2d(n, n, 3), *halving)
+            blocks.append(Residual(branch, nn.Sequential(*halving) if halving else None))
+        if side is not None:
+            blocks.insert(sides.index(side) + 1, SelfAttention(n))
+        return nn.Sequential(*blocks, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
 
 def fitting_doublings(image_shape: ImageShape) -> int:
@@ -141,37 +173,6 @@ def require_side(side: int | None, sides: list[int], player: str) -> None:
 def attention(side: int | None, size: tuple[int, int], channels: int) -> list[nn.Module]:
     """Self-attention where maps of this size are those that it shall follow."""
     return [SelfAttention(channels)] if max(size) == side else []
-
-
-class _Discriminator(nn.Module):
-    def __init__(self, config: ResnetDiscriminator, image_shape: ImageShape, num_classes: int) -> None:
-        super().__init__()
-        channels, *size = image_shape
-        n, side, sides = config.n_filters, config.attention_side, halved_sides(max(size), config.n_halvings)
-        require_side(side, sides, "discriminator")
-        first = nn.Sequential(SameConv2d(channels, n, 3), nn.ReLU(), SameConv2d(n, n, 3), _halve())
-        blocks: list[nn.Module] = [Residual(first, nn.Sequential(_halve(), SameConv2d(channels, n, 1)))]
-        for block in range(1, config.n_halvings + config.n_blocks):
-            halving = [_halve()] if block < config.n_halvings else []
-            branch = nn.Sequential(nn.ReLU(), SameConv2d(n, n, 3), nn.ReLU(), SameConv2d(n, n, 3), *halving)
-            blocks.append(Residual(branch, nn.Sequential(*halving) if halving else None))
-        if side is not None:
-            blocks.insert(sides.index(side) + 1, SelfAttention(n))
-        self.blocks = nn.Sequential(*blocks, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        self.to_logit = nn.Linear(n, 1)
-        self.projection = ClassProjection(n, num_classes) if num_classes else None
-
-    def forward(self, images: Tensor, *, labels: Tensor | None = None) -> Verdict:
-        features: Tensor = self.blocks(images)
-        logits = full_precision(self.to_logit, features).flatten()
-        if self.projection is not None:
-            assert labels is not None, "a conditional network was told nothing"
-            logits = logits + self.projection(features, labels)
-        return Verdict(logits, features)
-
-    def chain(self) -> list[nn.Module] | None:
-        """See `Chained`."""
-        return None if self.projection is not None else [self.blocks, self.to_logit]
 
 
 def _halve() -> nn.Module:

@@ -29,6 +29,7 @@ from twoplayer.core.protocols import DiscriminatorNetwork, GeneratorNetwork, Ima
 from twoplayer.core.verdict import Verdict
 from twoplayer.networks.mlp import Widths
 from twoplayer.ops.batch_norm import BatchNorm
+from twoplayer.ops.edge import edge
 from twoplayer.ops.gaussian_noise import GaussianNoise
 from twoplayer.ops.initialization import glorot_uniform
 from twoplayer.ops.logits import full_precision
@@ -56,7 +57,8 @@ class SemiSupervisedGenerator(GeneratorNetwork):
                 BatchNorm(outputs, epsilon=1e-6, momentum=0.1, scale=False),
                 nn.Softplus(),
             ]
-        layers += [WeightNormLinear(self.widths[-1], math.prod(image_shape)), nn.Sigmoid()]
+        edge(layers[0])
+        layers += [edge(WeightNormLinear(self.widths[-1], math.prod(image_shape))), nn.Sigmoid()]
         network: nn.Module = _Generator(layers, image_shape)
         return network.apply(glorot_uniform)
 
@@ -77,6 +79,10 @@ class SemiSupervisedDiscriminator(DiscriminatorNetwork):
 
     @property
     def judges_alone(self) -> bool:
+        return True
+
+    @property
+    def names_classes(self) -> bool:
         return True
 
     def build(self, image_shape: ImageShape, num_classes: int) -> nn.Module:
@@ -104,6 +110,7 @@ class _Discriminator(nn.Module):
         self.preparation_size = PREPARATION_SIZE
         sizes = list(pairwise((num_pixels, *config.widths)))
         self.hidden = nn.Sequential(*(WeightNormLinear(i, o, learn_scale=False) for i, o in sizes))
+        edge(self.hidden[0])
         self.rectify = nn.ReLU()
         self.input_noise = GaussianNoise(config.input_noise)
         self.hidden_noise = GaussianNoise(config.hidden_noise)

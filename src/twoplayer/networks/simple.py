@@ -31,6 +31,7 @@ from twoplayer.core.verdict import Verdict
 from twoplayer.networks.mlp import Widths
 from twoplayer.networks.upsampling import sizes_by_doubling
 from twoplayer.ops.convolution import SameConv2d
+from twoplayer.ops.edge import edge
 from twoplayer.ops.initialization import glorot_uniform
 from twoplayer.ops.logits import full_precision
 
@@ -61,7 +62,7 @@ class SimpleGenerator(GeneratorNetwork):
             *_convolution(n // 2, n // 4),
             nn.Upsample(full),
             *_convolution(n // 4, n // 8),
-            SameConv2d(n // 8, image_shape[0], KERNEL_SIZE),
+            edge(SameConv2d(n // 8, image_shape[0], KERNEL_SIZE)),
             nn.Tanh(),
         ).apply(glorot_uniform)
 
@@ -100,7 +101,11 @@ class _Discriminator(nn.Module):
 
 
 def _dense(widths: tuple[int, ...]) -> list[nn.Module]:
-    return [layer for inputs, outputs in pairwise(widths) for layer in (nn.Linear(inputs, outputs), nn.ReLU())]
+    layers: list[nn.Module] = [
+        layer for inputs, outputs in pairwise(widths) for layer in (nn.Linear(inputs, outputs), nn.ReLU())
+    ]
+    edge(layers[0])
+    return layers
 
 
 def _convolution(in_channels: int, out_channels: int) -> list[nn.Module]:

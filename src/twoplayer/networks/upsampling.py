@@ -24,6 +24,7 @@ from twoplayer.core.protocols import DiscriminatorNetwork, GeneratorNetwork, Ima
 from twoplayer.core.verdict import Verdict
 from twoplayer.ops.batch_norm import BatchNorm
 from twoplayer.ops.convolution import SameConv2d, same_output_size
+from twoplayer.ops.edge import edge
 from twoplayer.ops.initialization import glorot_uniform
 from twoplayer.ops.logits import full_precision
 
@@ -50,7 +51,7 @@ class UpsamplingGenerator(GeneratorNetwork):
         start, half, full = sizes_by_doubling(image_shape, 2)
         width, halved = self.n_filters * math.prod(start), max(self.n_filters // 2, 1)
         return nn.Sequential(
-            nn.Linear(latent_dim, self.hidden_units),
+            edge(nn.Linear(latent_dim, self.hidden_units)),
             nn.Tanh(),
             nn.Linear(self.hidden_units, width),
             BatchNorm(width, momentum=self.batch_norm_momentum),
@@ -60,7 +61,7 @@ class UpsamplingGenerator(GeneratorNetwork):
             SameConv2d(self.n_filters, halved, KERNEL_SIZE),
             nn.Tanh(),
             nn.Upsample(full),
-            SameConv2d(halved, image_shape[0], KERNEL_SIZE),
+            edge(SameConv2d(halved, image_shape[0], KERNEL_SIZE)),
             nn.Tanh(),
         ).apply(glorot_uniform)
 
@@ -113,7 +114,7 @@ class _Discriminator(nn.Module):
         padding = [padding_where_needed(side) for side in pooled]
         left = [(side + 2 * pad - (KERNEL_SIZE - 1)) // 2 for side, pad in zip(pooled, padding, strict=True)]
         self.features = nn.Sequential(
-            SameConv2d(channels, filters, KERNEL_SIZE),
+            edge(SameConv2d(channels, filters, KERNEL_SIZE)),
             nn.Tanh(),
             nn.MaxPool2d(2),
             nn.Conv2d(filters, 2 * filters, KERNEL_SIZE, padding=(padding[0], padding[1])),

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from twoplayer.ops.logits import in_float32_at_least
+
 
 class BatchNorm(nn.Module):
     """Normalizes [N, C] or [N, C, ...] per channel.
@@ -49,6 +51,13 @@ class BatchNorm(nn.Module):
             return F.batch_norm(
                 images, self.running_mean, self.running_variance, self.weight, self.bias, eps=self.epsilon
             )
+        if self.weight is None:  # by the weight torch knows that statistics are to be in more than the images' dtype
+            output: Tensor = self._normalized(in_float32_at_least(images)).to(images.dtype)
+            return output
+        return self._normalized(images)
+
+    def _normalized(self, images: Tensor) -> Tensor:
+        """With the batch's own statistics, which move the running ones."""
         output, mean, inverse_deviation = torch.native_batch_norm(
             images, self.weight, self.bias, None, None, True, 0.0, self.epsilon
         )

@@ -25,6 +25,13 @@ def classes_taken(conditional: bool, num_classes: int, player: str) -> int:
     return num_classes if conditional else 0
 
 
+def classes_named(names: bool, num_classes: int) -> int:
+    """Classes that a discriminator gives logits of: all of the data's, or 0 where it names none. Raises UserError."""
+    if names and num_classes < 1:
+        raise UserError("discriminator.class_logits: the data has no classes to name")
+    return num_classes if names else 0
+
+
 def require_classes(num_classes: int, player: str) -> None:
     """Raise UserError when a conditional player is built for unlabeled data."""
     if num_classes < 1:

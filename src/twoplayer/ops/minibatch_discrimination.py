@@ -14,6 +14,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from twoplayer.ops.logits import outside_autocast
+
 
 def closeness(rows: Tensor) -> Tensor:
     """For each example and kernel the sum of exp(-L1 distance) to the other examples.
@@ -50,5 +52,10 @@ class MinibatchDiscrimination(nn.Module):
         self.bias = nn.Parameter(torch.full((num_kernels,), -1.0))
 
     def forward(self, features: Tensor) -> Tensor:
-        rows = (features @ self.weight.flatten(1)).unflatten(1, self.weight.shape[1:])
+        rows = outside_autocast(self._rows, features, self.weight.dtype)
         return torch.cat([features, closeness(rows) + self.bias], dim=1)
+
+    def _rows(self, features: Tensor) -> Tensor:
+        """What is compared: [N, B, C]."""
+        rows: Tensor = (features @ self.weight.flatten(1)).unflatten(1, self.weight.shape[1:])
+        return rows

@@ -13,10 +13,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from twoplayer.ops.logits import in_float32_at_least
+
 
 def mean_deviation(features: Tensor) -> Tensor:
-    """The biased standard deviation over N, averaged over the rest: [N, C, H, W] to a scalar."""
-    return (features.var(0, correction=0) + 1e-8).sqrt().mean()
+    """The biased standard deviation over N, averaged over the rest: [N, C, H, W] to a scalar, in float32 at least."""
+    return (in_float32_at_least(features).var(0, correction=0) + 1e-8).sqrt().mean()
 
 
 class MinibatchStddev(nn.Module):

@@ -15,6 +15,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from twoplayer.ops.logits import in_float32_at_least
+
 
 class VirtualBatchNorm(nn.Module):
     """Normalizes [R + N, C] or [R + N, C, ...] per channel; the first R rows are the reference batch at this layer.
@@ -40,13 +42,13 @@ class VirtualBatchNorm(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         assert len(images) >= self.reference_size, f"{len(images)} rows cannot start with {self.reference_size}"
-        values = images.reshape(*images.shape[:2], -1)
+        values = in_float32_at_least(images).reshape(*images.shape[:2], -1)
         mean, square = self._mixed(values.mean(-1)), self._mixed(values.square().mean(-1))
         variance = (square - mean.square()).clamp(min=0.0)
         output = (values - mean[..., None]) * (variance + self.epsilon).rsqrt()[..., None]
         if self.weight is not None and self.bias is not None:
             output = output * self.weight[:, None] + self.bias[:, None]
-        return output.reshape(images.shape)
+        return output.reshape(images.shape).to(images.dtype)
 
     def _mixed(self, per_example: Tensor) -> Tensor:
         """Expectations [R + N, C]: the reference's own for its rows, 1 / (R + 1) of an example's own for the others."""

@@ -16,10 +16,10 @@ from twoplayer.core.protocols import (
     Objective,
     OptimizerRule,
     Regularizer,
-    Supervised,
 )
 from twoplayer.core.schedule import Moment, Scheduled, fixed, fixed_at
 from twoplayer.core.tracking import Tracker
+from twoplayer.recipes.fitting import require_labels_for, require_named_classes
 
 ROOMS = ("networks", "objectives", "regularizers", "augmentations", "latents", "optimizers", "schedules", "trackers")
 for _room in ROOMS:
@@ -256,15 +256,13 @@ class Recipe(Settings):
         names = [rule.name for rule in self.regularizers]
         if len(set(names)) < len(names):
             raise ValueError(f"two regularizers have one name ({', '.join(names)})")
-        supervised = isinstance(self.objective, Supervised)
-        if supervised and self.data.labeled_per_class is None:
-            raise ValueError(f"objective.name={self.objective.name} needs labels: say data.labeled_per_class")
-        if not supervised and self.data.labeled_per_class is not None:
-            raise ValueError(f"objective.name={self.objective.name} makes no use of data.labeled_per_class")
+        require_labels_for(self.objective, self.data.labeled_per_class)
         if self.levels:
             self._check_levels()
-        judging = [self.level(number).discriminator for number in range(len(self.levels))] or [self.discriminator]
-        if self.augmentation is not None and any("condition" in each.takes for each in judging):
+        played = [self.level(number) for number in range(len(self.levels))] or [self]
+        for each in played:
+            require_named_classes(each.regularizers, each.generator, each.discriminator, each.objective)
+        if self.augmentation is not None and any("condition" in each.discriminator.takes for each in played):
             raise ValueError(
                 "augmentation: D is shown a condition beside each image, which would not be changed with it"
             )

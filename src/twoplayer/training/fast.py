@@ -73,11 +73,11 @@ class Fast:
 
 def fast_moves(game: Game) -> Fast | None:
     """None where D is no chain, images are changed before it, or its objective or a penalty looks at it in a way that a
-    chain cannot answer."""
+    chain cannot answer, such as the classes it names."""
     slopes = game.slope_penalties
     if game.discriminator.takes or game.supervised or len(slopes) < len(game.penalties):
         return None
-    if game.augmentation is not None:
+    if game.augmentation is not None or game.class_losses:
         return None
     chain = chain_through(game.discriminator.network, Setting(game.dtype))
     if chain is None:

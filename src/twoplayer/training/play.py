@@ -35,7 +35,7 @@ class Plain:
         game = self.game
         fake = game.draw_fakes(real, stream)
         loss_d, verdicts, report = discriminator_loss(game, real, fake, stream)
-        loss_g, report_g = generator_loss(game, *verdicts)
+        loss_g, report_g = generator_loss(game, real, *verdicts)
         game.generator.differentiate(loss_g, keep_graph=True)
         game.discriminator.differentiate(loss_d)
         return report | report_g
@@ -54,7 +54,7 @@ class Plain:
             with torch.no_grad():
                 (on_real,) = game.judge(real, game.shown(real.images, stream.child("real")))
         (on_fake,) = game.judge(real, game.shown(fake, stream.child("fake")))
-        loss, report = generator_loss(game, on_real, on_fake)
+        loss, report = generator_loss(game, real, on_real, on_fake)
         game.generator.differentiate(loss)
         return report
 

@@ -20,6 +20,7 @@ from twoplayer.core.augmentation import Augmented
 from twoplayer.core.batch import Batch
 from twoplayer.core.conditioned import conditioned
 from twoplayer.core.protocols import (
+    ClassLoss,
     DiscriminatorPenalty,
     Given,
     Latents,
@@ -114,6 +115,11 @@ class Game:
         return [rule for rule in self.penalties if isinstance(rule, SlopePenalty)]
 
     @cached_property
+    def class_losses(self) -> list[ClassLoss]:
+        """The regularizers that add to both players' losses what D's naming of classes costs."""
+        return [rule for rule in self.regularizers if isinstance(rule, ClassLoss)]
+
+    @cached_property
     def projections(self) -> list[Projection]:
         """The regularizers that put D back into an allowed set."""
         return [rule for rule in self.regularizers if isinstance(rule, Projection)]
@@ -203,6 +209,10 @@ def discriminator_loss(game: Game, real: Batch, fake: Tensor, stream: Stream) ->
         cost = objective.labeled_loss(on_labeled[0], labeled.labels).mean()
         report["loss/labeled"] = cost.detach()
         loss = loss + cost
+    for rule in game.class_losses:
+        cost = rule.discriminator_class_loss(on_real, on_fake, labels_of(real)).mean()
+        report[f"penalty/{rule.name}/discriminator"] = cost.detach()
+        loss = loss + cost
     for penalty in game.penalties:
         place = stream.child("penalty", penalty.name)
         judge = game.told_judge(real, place)
@@ -217,12 +227,22 @@ def discriminator_loss(game: Game, real: Batch, fake: Tensor, stream: Stream) ->
     return loss, [on_real, on_fake], report
 
 
-def generator_loss(game: Game, on_real: Verdict, on_fake: Verdict) -> tuple[Tensor, Report]:
-    """G's scalar loss and its entry in the log."""
+def generator_loss(game: Game, real: Batch, on_real: Verdict, on_fake: Verdict) -> tuple[Tensor, Report]:
+    """G's scalar loss and its entry in the log. `real`: the batch whose labels its fakes have."""
     report: Report = {}
     loss = game.objective.generator_loss(on_real, on_fake).mean()
+    for rule in game.class_losses:
+        cost = rule.generator_class_loss(on_fake, labels_of(real)).mean()
+        report[f"penalty/{rule.name}/generator"] = cost.detach()
+        loss = loss + cost
     loss = loss + parameter_penalties(game, game.generator, "generator", report)
     return loss, report | {"loss/generator": loss.detach()}
+
+
+def labels_of(real: Batch) -> Tensor:
+    """The labels of a batch that has them: int64 [N]."""
+    assert real.labels is not None, "classes can be named of labeled images only"
+    return real.labels
 
 
 def parameter_penalties(game: Game, player: Player, role: str, report: Report) -> Tensor | float:

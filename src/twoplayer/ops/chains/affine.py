@@ -11,11 +11,14 @@ from torch.nn import functional as F
 from twoplayer.ops.chains.link import Gradients, Link, Rows, Setting, joins
 from twoplayer.ops.convolution import SameConv2d, SameConvTranspose2d
 from twoplayer.ops.convolve import convolve, input_gradient, pad, weight_gradient
+from twoplayer.ops.edge import EdgeConv2d, EdgeLinear, EdgeSameConv2d, EdgeSameConvTranspose2d
 from twoplayer.ops.window import Pair, Window, pair, size_of
 
 
 class Affine(Link):
     """A product with a weight, and a bias. Subclasses know the product and its two adjoints.
+
+    It computes in its weight's dtype, whatever that of the values; deltas go down in that of the values it was given.
 
     Where no smooth link follows, directions take the place of the sloped images' values: one product with the deltas
     then gives the weight's gradient of loss and penalty together.
@@ -39,15 +42,24 @@ class Affine(Link):
         """The weight's gradient."""
         raise NotImplementedError
 
+    def down(self, delta: Tensor, start: int) -> Tensor:
+        """Deltas down, in the weight's dtype."""
+        raise NotImplementedError
+
     def forward(self, values: Tensor, rows: Rows, *, reuse: bool) -> Tensor:
-        self.values, self.rows = values, rows
-        return self.product(values, self.bias)
+        self.given = values.dtype
+        self.values, self.rows = values.to(self.weight.dtype), rows
+        return self.product(self.values, self.bias)
 
     def transpose(self, delta: Tensor, start: int) -> Tensor:
-        self.delta = delta
-        return super().transpose(delta, start)
+        self.delta = delta.to(self.weight.dtype)
+        return super().transpose(self.delta, start)
+
+    def adjoint(self, delta: Tensor, start: int) -> Tensor:
+        return self.down(delta.to(self.weight.dtype), start).to(self.given)
 
     def tangent(self, direction: Tensor, *, keep: bool) -> Tensor:
+        direction = direction.to(self.weight.dtype)
         if keep:
             self.directions = direction
         else:
@@ -55,8 +67,8 @@ class Affine(Link):
         return self.product(direction, None)
 
     def bend(self, epsilon: Tensor | None, start: int) -> Tensor | None:
-        self.epsilon = epsilon
-        return super().bend(epsilon, start)
+        self.epsilon = None if epsilon is None else epsilon.to(self.weight.dtype)
+        return super().bend(self.epsilon, start)
 
     def rescale(self, part: slice, factors: Tensor) -> None:
         delta = self.delta[part]
@@ -96,7 +108,7 @@ class Convolution(Affine):
     def product(self, values: Tensor, bias: Tensor | None) -> Tensor:
         return convolve(values, self.weight, self.window, bias)
 
-    def adjoint(self, delta: Tensor, start: int) -> Tensor:
+    def down(self, delta: Tensor, start: int) -> Tensor:
         return input_gradient(delta, self.weight, self.size, self.window_of(self.size))
 
     def tangent(self, direction: Tensor, *, keep: bool) -> Tensor:
@@ -134,7 +146,7 @@ class TransposedConvolution(Affine):
         images = input_gradient(values, self.weight, size, self.window).contiguous(memory_format=torch.channels_last)
         return images if bias is None else images + bias[:, None, None]
 
-    def adjoint(self, delta: Tensor, start: int) -> Tensor:
+    def down(self, delta: Tensor, start: int) -> Tensor:
         return convolve(delta, self.weight, self.window)
 
     def weight_product(self, values: Tensor, delta: Tensor) -> Tensor:
@@ -147,11 +159,31 @@ class Dense(Affine):
     def product(self, values: Tensor, bias: Tensor | None) -> Tensor:
         return F.linear(values, self.weight, bias)
 
-    def adjoint(self, delta: Tensor, start: int) -> Tensor:
+    def down(self, delta: Tensor, start: int) -> Tensor:
         return delta @ self.weight
 
     def weight_product(self, values: Tensor, delta: Tensor) -> Tensor:
         return delta.t() @ values
+
+
+@joins(EdgeLinear)
+def _edge_dense(layer: nn.Linear, setting: Setting) -> Link:
+    return _dense(layer, Setting())
+
+
+@joins(EdgeConv2d)
+def _edge_convolution(layer: nn.Conv2d, setting: Setting) -> Link | None:
+    return _convolution(layer, Setting())
+
+
+@joins(EdgeSameConv2d)
+def _edge_same_convolution(layer: SameConv2d, setting: Setting) -> Link:
+    return _same_convolution(layer, Setting())
+
+
+@joins(EdgeSameConvTranspose2d)
+def _edge_same_transposed_convolution(layer: SameConvTranspose2d, setting: Setting) -> Link:
+    return _same_transposed_convolution(layer, Setting())
 
 
 @joins(nn.Linear)

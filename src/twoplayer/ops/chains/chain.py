@@ -16,7 +16,7 @@ class Chain:
     """One pass over a batch. Nothing in it keeps a graph.
 
     Args:
-        links: in the order in which values go through them; the last computes in its parameters' dtype.
+        links: in the order in which values go through them; edges and the last compute in their parameters' dtype.
         setting: how the others compute.
 
     Attributes:
@@ -35,7 +35,7 @@ class Chain:
         """The network's answer on a batch whose parts are `rows`. `features` is then what the last link was given."""
         self.rows = rows
         *hidden, last = self.links
-        self.features = through(hidden, self.setting.cast(values), rows)
+        self.features = through(hidden, values, rows)
         answer = last.forward(self.setting.wide(self.features), rows, reuse=False)
         self.answer_shape = answer.shape[1:]
         return answer
@@ -58,7 +58,7 @@ class Chain:
             if number == len(self.links) - 1:
                 if features_delta is not None:
                     delta[: len(features_delta)] += features_delta
-                delta = self.setting.cast(delta)
+                delta = delta.to(self.features.dtype)
         return delta
 
     @torch.no_grad()
@@ -68,7 +68,7 @@ class Chain:
         for number in reversed(range(len(self.links))):
             delta = self.links[number].adjoint(delta, start)
             if number == len(self.links) - 1:
-                delta = self.setting.cast(delta if features_delta is None else delta + features_delta)
+                delta = (delta if features_delta is None else delta + features_delta).to(self.features.dtype)
         return delta
 
     @torch.no_grad()
@@ -84,7 +84,6 @@ class Chain:
     @torch.no_grad()
     def tangent(self, direction: Tensor) -> None:
         """Push a direction for each sloped image up, and what the slope's own change sends down."""
-        direction = self.setting.cast(direction)
         start = sum(part.size for part in self.rows.parts) - len(direction)
         smooth = [number for number, link in enumerate(self.links) if link.smooth]
         *hidden, last = self.links
@@ -95,7 +94,7 @@ class Chain:
         for link in reversed(self.links[: smooth[-1] + 1 if smooth else 0]):
             epsilon = link.bend(epsilon, start)
             if link is last and epsilon is not None:
-                epsilon = self.setting.cast(epsilon)
+                epsilon = epsilon.to(self.features.dtype)
 
     def _seeds(self, delta: Tensor) -> Tensor:
         """Of the shape and dtype of its answer."""

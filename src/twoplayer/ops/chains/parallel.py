@@ -29,7 +29,7 @@ class Parallel(Link):
 
     def forward(self, values: Tensor, rows: Rows, *, reuse: bool) -> Tensor:
         branch, skip = (through(way, values, rows) for way in self.ways)
-        return branch.add_(skip) if self.ways[0][-1].fresh else branch + skip
+        return branch.add_(skip) if self.ways[0][-1].fresh and branch.dtype == skip.dtype else branch + skip
 
     def transpose(self, delta: Tensor, start: int) -> Tensor:
         def down(link: Link, delta: Tensor, *, last: bool) -> Tensor:

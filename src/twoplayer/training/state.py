@@ -18,7 +18,8 @@ from twoplayer.core.precision import compute_dtype
 from twoplayer.core.protocols import NeedsPreparation, ParameterPenalty, Reparametrization
 from twoplayer.core.rng import Stream
 from twoplayer.core.schedule import BEGINNING, fixed_at
-from twoplayer.recipes.schema import Average, Goal, Recipe
+from twoplayer.recipes.goal import Goal
+from twoplayer.recipes.schema import Average, Recipe
 from twoplayer.training.ema import averaged
 from twoplayer.training.overfitting import HeldOut
 from twoplayer.training.step import Game, Player, Report

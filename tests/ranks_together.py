@@ -24,6 +24,7 @@ from twoplayer.data.batches import IndexedBatches
 from twoplayer.data.images import ImageData
 from twoplayer.recipes.load import load_recipe, parse_overrides
 from twoplayer.recipes.schema import Recipe
+from twoplayer.training.accumulation import require_pieces
 from twoplayer.training.loop import Schedule, train
 from twoplayer.training.shares import Following
 from twoplayer.training.state import TrainingState, new_state, prepare
@@ -86,6 +87,7 @@ def trained(recipe: Recipe, shape: tuple[int, int, int], ranks: Ranks, steps: in
         state = new_state(recipe, shape, len(data.class_names), CPU)
         prepare(state, recipe, batches)
         state.game = replace(state.game, ranks=ranks)
+        require_pieces(state.game, recipe.batch_size)
         seen = Watching()
         train(state, recipe, batches, Schedule.of(recipe, batches), seen, StopRequest())
         return {"state": state.tree(), "lines": seen.lines}

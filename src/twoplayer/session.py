@@ -34,6 +34,7 @@ from twoplayer.runs.files import write_json
 from twoplayer.runs.folder import RunFolder, claim_next_run
 from twoplayer.runs.log import ALSO, ALWAYS, CLASSIFIER_ERROR, cut_after
 from twoplayer.runs.report import write_report
+from twoplayer.training.accumulation import require_pieces
 from twoplayer.training.annealing import Annealing, goes_by_shares
 from twoplayer.training.checkpoint import read_newest
 from twoplayer.training.loop import Schedule
@@ -111,6 +112,7 @@ def _with_batches(
             state.held_out = held_out_batches(recipe, state.game.augmentation.follows, device)
         try_out(state, batches.some(2, batches.stream), batches.stream)
         state.game = replace(state.game, ranks=ranks)
+        require_pieces(state.game, recipe.batch_size)
         with fitting_threads(state.game, recipe.batch_size):
             if not ranks.writes:
                 return _follow(recipe, batches, schedule, state, stop)

@@ -28,6 +28,8 @@ class BatchNorm(nn.Module):
         shift: learn a summand per channel.
     """
 
+    coupled_images = None
+
     running_mean: Tensor
     running_variance: Tensor
     weight: nn.Parameter | None

@@ -47,6 +47,8 @@ class MinibatchDiscrimination(nn.Module):
         initial_deviation: standard deviation of T's first values.
     """
 
+    coupled_images = None
+
     def __init__(
         self, in_features: int, num_kernels: int = 100, kernel_dim: int = 5, *, initial_deviation: float = 0.05
     ) -> None:

@@ -36,6 +36,11 @@ class MinibatchStddev(nn.Module):
         assert group_size is None or group_size >= 1, group_size
         self.group_size = group_size
 
+    @property
+    def coupled_images(self) -> int | None:
+        """How many neighbors are compared; None for the whole batch."""
+        return self.group_size
+
     def forward(self, features: Tensor) -> Tensor:
         n = len(features)
         are_whole = self.group_size is not None and n % self.group_size == 0

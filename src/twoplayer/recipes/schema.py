@@ -189,6 +189,8 @@ class Recipe(Settings):
         fast: play through chains of layers where the players allow it: the same step in less time.
         batch_statistics: what layers that look at their batch (batch normalization, minibatch features) see of it with
             several processes: "per-rank", a share; "synchronized", all of it, for an exchange per layer and pass.
+        accumulation_steps: in how many pieces each process plays its share of a batch, one after another: the same
+            gradients with less memory.
         compile: whether gradients come from compiled programs; "auto": in long runs of small dense players on a CPU.
         tracking: services that are told too, by name or as pieces: tensorboard, wandb, mlflow.
         levels: a pyramid (LAPGAN): one ordinary game per level, coarsest first, trained independently.
@@ -222,6 +224,7 @@ class Recipe(Settings):
     precision: Precision = "fp32"
     fast: bool = True
     batch_statistics: Literal["per-rank", "synchronized"] = "per-rank"
+    accumulation_steps: int = Field(1, ge=1)
     compile: Literal["auto"] | bool = "auto"
     tracking: Annotated[tuple[AnyTracker, ...], Field(strict=False)] = ()
     levels: Annotated[tuple[Level, ...], Field(strict=False)] = ()

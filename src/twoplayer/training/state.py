@@ -234,6 +234,7 @@ def new_state(
         augmentation=None if recipe.augmentation is None else recipe.augmentation.build().to(device),
         fast=recipe.fast,
         dtype=compute_dtype(recipe.precision, device),
+        pieces=recipe.accumulation_steps,
     )
     images_per_step = recipe.batch_size * recipe.play.discriminator_steps
     return TrainingState(

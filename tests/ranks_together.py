@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from twoplayer.training.state import TrainingState, new_state, prepare
 
 SECONDS = 60.0
 STEPS = 10
+QUIET = ("--device", "cpu", "--quiet")
 CPU = torch.device("cpu")
 
 
@@ -76,8 +77,14 @@ def _forked(rank: int, count: int, folder: Path, work: Callable[[Ranks], Any]) -
         os._exit(0)
 
 
-def trained(recipe: Recipe, shape: tuple[int, int, int], ranks: Ranks, steps: int = STEPS) -> dict[str, Any]:
-    """A short training in memory, in float64: parameters, averages, the means of the log."""
+def trained(
+    recipe: Recipe,
+    shape: tuple[int, int, int],
+    ranks: Ranks,
+    steps: int = STEPS,
+    begun: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """A short training in memory, in float64, or the end of one: parameters, averages, the means of the log."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
@@ -88,6 +95,8 @@ def trained(recipe: Recipe, shape: tuple[int, int, int], ranks: Ranks, steps: in
         prepare(state, recipe, batches)
         state.game = replace(state.game, ranks=ranks)
         require_pieces(state.game, recipe.batch_size)
+        if begun is not None:
+            state.restore(begun["state"])
         seen = Watching()
         train(state, recipe, batches, Schedule.of(recipe, batches), seen, StopRequest())
         return {"state": state.tree(), "lines": seen.lines}
@@ -131,13 +140,13 @@ def same(found: dict[str, Any], expected: dict[str, Any]) -> None:
         assert one == pytest.approx(other, abs=1e-5)
 
 
-def launched(count: int, words: list[str], **environment: str) -> list[subprocess.Popen[str]]:
-    """`twoplayer train` in several processes, as a launcher starts them."""
+def launched(count: int, words: list[str], last: Sequence[str] = ()) -> list[subprocess.Popen[str]]:
+    """`twoplayer train` in several processes, as a launcher starts them; `last`: what only the last is told besides."""
     common = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     return [
         subprocess.Popen(
-            [sys.executable, "-m", "twoplayer", "train", *words, "--device", "cpu", "--quiet"],
-            env=os.environ | common | {"RANK": str(rank), "LOCAL_RANK": str(rank)} | environment,
+            [sys.executable, "-m", "twoplayer", "train", *words, *(last if rank == count - 1 else ()), *QUIET],
+            env=os.environ | common | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import signal
+import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 import twoplayer as tp
-from tests.ranks_together import SECONDS, digits, launched, same, together, trained
+from tests.conftest import TINY
+from tests.ranks_together import SECONDS, STEPS, digits, largest_difference, launched, same, together, trained
 from twoplayer.core.errors import UserError
 from twoplayer.core.ranks import ALONE, Ranks
 from twoplayer.core.rng import Stream
 from twoplayer.runs.folder import RunFolder
+from twoplayer.training import resuming
+from twoplayer.training.checkpoint import read_newest
 
 RULES = [
     "objective.name=hinge",
@@ -52,6 +58,14 @@ def test_four_ranks_are_one_process(tmp_path: Path) -> None:
         same(each, alone)
 
 
+def test_another_number_of_ranks_goes_on_as_one_process_would(tmp_path: Path) -> None:
+    recipe = digits("regularizers=[{name: gradient-penalty}]", "data.flip=true")
+    alone = trained(recipe, (1, 8, 8), ALONE)
+    two = together(2, tmp_path / "two", lambda ranks: trained(recipe, (1, 8, 8), ranks, steps=5))
+    for each in together(3, tmp_path / "three", lambda ranks: trained(recipe, (1, 8, 8), ranks, STEPS, two[1])):
+        same({"state": each["state"], "lines": two[0]["lines"] + each["lines"]}, alone)
+
+
 def test_a_batch_that_cannot_be_shared_is_refused() -> None:
     with pytest.raises(UserError, match="batch_size=25 cannot be shared equally by 2"):
         Ranks(1, 2).rows(25)
@@ -67,27 +81,67 @@ def test_shares_of_a_stream_are_its_rows() -> None:
     assert torch.equal(stream.shared(2, 3).permutation(7), stream.permutation(7))
 
 
-WORDS = ["digits", "batch_size=32", "generator.batch_norm=false", "steps=20", "log_every=10", "checkpoint_every=10"]
+PLAIN = [f"optimizers.{role}={{name: sgd, learning_rate: 0.05}}" for role in ("generator", "discriminator")]
+"""No update that divides by the gradient's size, and magnifies what rounding does to small ones."""
+
+WORDS = ["digits", "batch_size=32", "generator.batch_norm=false", "log_every=10", "checkpoint_every=10", *PLAIN]
+
+
+def finished(ranks: list[subprocess.Popen[str]]) -> list[tuple[str, str]]:
+    """What each said on stdout and stderr."""
+    said = [rank.communicate(timeout=120) for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [0] * len(ranks), said
+    return said
+
+
+def test_other_processes_go_on_where_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = tp.train("digits", *TINY, out=tmp_path / "run", device="cpu", quiet=True)
+
+    def of_two_processes(folder: RunFolder) -> Any:
+        tree, facts = read_newest(folder) or ({}, {})
+        return tree, facts | {"processes": 2}
+
+    monkeypatch.setattr(resuming, "read_newest", of_two_processes)
+    again: dict[str, Any] = {"out": run.path, "resume": True, "device": "cpu", "quiet": True, "steps": 8}
+    with pytest.raises(UserError, match=r"trained by 2 processes together, not 1.* or say --other-processes"):
+        tp.train(**again)
+    tp.train(**again, other_processes=True)
+    assert environment(run.path)["processes"] == [{"after_step": 0, "processes": 2}, {"after_step": 6, "processes": 1}]
+    assert "goes on with 1 processes instead of 2" in caplog.text
+    assert "batch statistics are of 16 images instead of 8" in caplog.text
+    with pytest.raises(UserError, match="it belongs to --resume"):
+        tp.train("digits", other_processes=True)
 
 
 @pytest.mark.slow
 def test_two_processes_train_resume_and_write_once(tmp_path: Path) -> None:
-    ranks = launched(2, [*WORDS, "--out", str(tmp_path / "run")])
-    said = [rank.communicate(timeout=120) for rank in ranks]
-    assert [rank.returncode for rank in ranks] == [0, 0], said
+    run, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
+    said = finished(launched(2, [*WORDS, "steps=20", "--out", str(run)], last=["--out", str(elsewhere)]))
     assert "report" in said[0][0]
-    assert said[1][0] == ""
-    tp.train(*WORDS, out=tmp_path / "alone", device="cpu", quiet=True)
-    both = [tp.load(tmp_path / name) for name in ("run", "alone")]
-    assert [row["step"] for row in both[0].metrics] == [10, 20]
-    assert (both[0].sample(8).float() - both[1].sample(8).float()).abs().max() <= 1.0  # of 255
-    with pytest.raises(UserError, match="trained by 2 processes together, not 1"):
-        tp.train(out=tmp_path / "run", resume=True, device="cpu", quiet=True)
-    longer = ["steps=30", "--resume", "--out", str(tmp_path / "run")]
-    ranks = launched(2, longer)
-    said = [rank.communicate(timeout=120) for rank in ranks]
-    assert [rank.returncode for rank in ranks] == [0, 0], said
-    assert tp.load(tmp_path / "run").metrics[-1]["step"] == 30
+    assert said[1] == ("", "")
+    assert not elsewhere.exists()
+    tp.train(*WORDS, "steps=40", out=tmp_path / "alone", device="cpu", quiet=True)
+    assert [row["step"] for row in tp.load(run).metrics] == [10, 20]
+    with pytest.raises(UserError, match=r"trained by 2 processes together, not 1.*--other-processes"):
+        tp.train(out=run, resume=True, device="cpu", quiet=True)
+    finished(launched(2, ["steps=30", "--resume", "--out", str(run)]))
+    assert environment(run)["processes"] == 2
+    tp.train(out=run, resume=True, other_processes=True, steps=40, device="cpu", quiet=True)
+    assert environment(run)["processes"] == [{"after_step": 0, "processes": 2}, {"after_step": 30, "processes": 1}]
+    found, whole = (read_newest(RunFolder(tmp_path / name)) for name in ("run", "alone"))
+    assert found is not None
+    assert whole is not None
+    assert found[0]["processes"] == {0: 2, 30: 1}
+    assert found[0]["step"] == whole[0]["step"] == 40
+    for part in ("generator", "discriminator", "average"):
+        assert largest_difference(found[0][part], whole[0][part]) < 1e-5
+
+
+def environment(run: Path) -> dict[str, Any]:
+    said: dict[str, Any] = json.loads(RunFolder(run).environment.read_text())
+    return said
 
 
 @pytest.mark.slow

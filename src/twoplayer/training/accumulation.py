@@ -116,10 +116,15 @@ def require_pieces(game: Game, batch_size: int) -> None:
 
 def coupled(game: Game) -> Iterator[tuple[str, int | None]]:
     """What looks at several images of a batch together, and at how many; None for all."""
+    yield from layers_that_couple(game)
+    for rule in (game.objective, *game.regularizers):
+        if isinstance(rule, Couples):
+            yield f"{rule.kind} {rule.name}", rule.coupled_images
+
+
+def layers_that_couple(game: Game) -> Iterator[tuple[str, int | None]]:
+    """The same, of the players' layers alone."""
     for role, player in (("generator", game.generator), ("discriminator", game.discriminator)):
         for module in player.network.modules():
             if isinstance(module, Couples | _BatchNorm):
                 yield f"{type(module).__name__} in the {role}", getattr(module, "coupled_images", None)
-    for rule in (game.objective, *game.regularizers):
-        if isinstance(rule, Couples):
-            yield f"{rule.kind} {rule.name}", rule.coupled_images

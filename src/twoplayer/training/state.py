@@ -86,6 +86,7 @@ class TrainingState:
         best_figure: that figure.
         goal: the goal that was reached, if one was.
         compiled: whether its moves are compiled; None before that is decided, once for all sessions.
+        processes: how many train it, by the step after which they began; empty where the number never changed.
         held_out: images that are not trained on, for an augmentation that asks for them; no part of a checkpoint.
     """
 
@@ -99,6 +100,7 @@ class TrainingState:
     best_figure: float = float("inf")
     goal: Goal | None = None
     compiled: bool | None = None
+    processes: dict[int, int] = field(default_factory=dict)
     held_out: HeldOut | None = None
 
     def has_reached(self, goal: Goal | None) -> bool:
@@ -166,6 +168,7 @@ class TrainingState:
             "seconds": self.seconds,
             "goal": None if self.goal is None else self.goal.model_dump(),
             "compiled": self.compiled,
+            "processes": dict(self.processes),
             "best": {"step": self.best_step, "figure": self.best_figure if self.best_step else None},
         }
 
@@ -190,6 +193,7 @@ class TrainingState:
         self.step, self.seconds = tree["step"], tree["seconds"]
         self.goal = Goal.model_validate(tree["goal"]) if tree.get("goal") else None
         self.compiled = tree.get("compiled", False)  # before there was a choice, nothing was
+        self.processes = dict(tree.get("processes", {}))
         self.best_step = tree["best"]["step"]
         self.best_figure = tree["best"]["figure"] if self.best_step else float("inf")
 

@@ -31,7 +31,7 @@ from twoplayer.training.state import TrainingState, new_state, prepare
 
 SECONDS = 60.0
 STEPS = 10
-QUIET = ("--device", "cpu", "--quiet")
+TRAIN = ("-m", "twoplayer", "train", "--device", "cpu", "--quiet")
 CPU = torch.device("cpu")
 
 
@@ -90,7 +90,8 @@ def trained(
     try:
         data = images_of(shape)
         recipe = recipe.model_copy(update={"steps": steps, "epochs": None, "log_every": 5, "compile": False})
-        batches = Doubles(data, recipe.batch_size, Stream(recipe.seed).child("data"), CPU, flip=recipe.data.flip)
+        how = {"flip": recipe.data.flip, "labeled_per_class": recipe.data.labeled_per_class}
+        batches = Doubles(data, recipe.batch_size, Stream(recipe.seed).child("data"), CPU, **how)
         state = new_state(recipe, shape, len(data.class_names), CPU)
         prepare(state, recipe, batches)
         state.game = replace(state.game, ranks=ranks)
@@ -133,19 +134,19 @@ def digits(*changes: str) -> Recipe:
 
 
 def same(found: dict[str, Any], expected: dict[str, Any]) -> None:
-    for part in ("generator", "discriminator", "average"):
+    for part in ("generator", "discriminator", "average", "discriminator_average", "augmentation"):
         assert largest_difference(found["state"][part], expected["state"][part]) < 1e-5
     assert len(found["lines"]) == len(expected["lines"]) == STEPS // 5
     for one, other in zip(found["lines"], expected["lines"], strict=True):
         assert one == pytest.approx(other, abs=1e-5)
 
 
-def launched(count: int, words: list[str], last: Sequence[str] = ()) -> list[subprocess.Popen[str]]:
-    """`twoplayer train` in several processes, as a launcher starts them; `last`: what only the last is told besides."""
+def launched(count: int, command: Sequence[str], last: Sequence[str] = ()) -> list[subprocess.Popen[str]]:
+    """Python in several processes, as a launcher starts them; `last`: what only the last is told besides."""
     common = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     return [
         subprocess.Popen(
-            [sys.executable, "-m", "twoplayer", "train", *words, *(last if rank == count - 1 else ()), *QUIET],
+            [sys.executable, *command, *(last if rank == count - 1 else ())],
             env=os.environ | common | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

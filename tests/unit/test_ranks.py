@@ -11,13 +11,18 @@ from typing import Any
 
 import pytest
 import torch
+from torch import distributed
 
 import twoplayer as tp
 from tests.conftest import TINY
-from tests.ranks_together import SECONDS, STEPS, digits, largest_difference, launched, same, together, trained
+from tests.ranks_together import SECONDS, STEPS, TRAIN, digits, largest_difference, launched, same, together, trained
+from twoplayer.core.augmentation import Augmentation
+from twoplayer.core.catalogue import components
 from twoplayer.core.errors import UserError
+from twoplayer.core.protocols import Objective, Regularizer
 from twoplayer.core.ranks import ALONE, Ranks
 from twoplayer.core.rng import Stream
+from twoplayer.recipes.load import load_recipe, parse_overrides
 from twoplayer.runs.folder import RunFolder
 from twoplayer.training import resuming
 from twoplayer.training.checkpoint import read_newest
@@ -47,8 +52,45 @@ RULES = [
 def test_two_ranks_are_one_process_for_every_rule(rule: str, tmp_path: Path) -> None:
     recipe = digits(rule)
     alone = trained(recipe, (1, 8, 8), ALONE)
-    for each in together(2, tmp_path / "ranks", lambda ranks: trained(recipe, (1, 8, 8), ranks)):
+    found = together(2, tmp_path / "ranks", lambda ranks: trained(recipe, (1, 8, 8), ranks))
+    for each in found:
         same(each, alone)
+    assert largest_difference(found[0]["state"], found[1]["state"]) == 0.0
+
+
+def test_every_piece_was_compared() -> None:
+    pieces = {name for kind in (Objective, Regularizer, Augmentation) for name in components(kind)}
+    said = " ".join(RULES)
+    left = [name for name in pieces if f"name={name}" not in said and f"name: {name}" not in said]
+    assert left == ["semi-supervised"]  # below
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_semi_supervised_ranks_are_one_process(count: int, tmp_path: Path) -> None:
+    silent = ["discriminator.input_noise=0", "discriminator.hidden_noise=0"]
+    words = ["batch_size=24", "batch_statistics=synchronized", "data.flip=true", *silent]
+    recipe = load_recipe("digits-semi-supervised", parse_overrides(words))
+    alone = trained(recipe, (1, 8, 8), ALONE)
+    assert "loss/labeled" in alone["lines"][0]
+    for each in together(count, tmp_path / "ranks", lambda ranks: trained(recipe, (1, 8, 8), ranks)):
+        same(each, alone)
+
+
+@pytest.mark.parametrize("play", ["simultaneous", "alternating"])
+def test_each_player_costs_one_exchange_a_step(play: str, tmp_path: Path) -> None:
+    recipe = digits(f"play.name={play}", "generator.batch_norm=true", "regularizers=[{name: r1}]")
+    all_reduce = distributed.all_reduce
+
+    def sizes(ranks: Ranks) -> list[int]:
+        found: list[int] = []
+        distributed.all_reduce = lambda tensor: (found.append(tensor.numel()), all_reduce(tensor))
+        trained(recipe, (1, 8, 8), ranks)
+        return found
+
+    for found in together(2, tmp_path / "ranks", sizes):
+        large = [size for size in found if size > 100]
+        assert len(large) == 2 * STEPS
+        assert len(found) - len(large) <= 4  # lines of the log, and whether to stop
 
 
 def test_four_ranks_are_one_process(tmp_path: Path) -> None:
@@ -89,9 +131,18 @@ WORDS = ["digits", "batch_size=32", "generator.batch_norm=false", "log_every=10"
 
 def finished(ranks: list[subprocess.Popen[str]]) -> list[tuple[str, str]]:
     """What each said on stdout and stderr."""
-    said = [rank.communicate(timeout=120) for rank in ranks]
-    assert [rank.returncode for rank in ranks] == [0] * len(ranks), said
-    return said
+    try:
+        said = [rank.communicate(timeout=3 * SECONDS) for rank in ranks]
+        assert [rank.returncode for rank in ranks] == [0] * len(ranks), said
+        return said
+    finally:
+        ended(ranks)
+
+
+def ended(ranks: list[subprocess.Popen[str]]) -> None:
+    for rank in ranks:
+        rank.kill()
+        rank.communicate()
 
 
 def test_other_processes_go_on_where_that_is_said(
@@ -118,7 +169,7 @@ def test_other_processes_go_on_where_that_is_said(
 @pytest.mark.slow
 def test_two_processes_train_resume_and_write_once(tmp_path: Path) -> None:
     run, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
-    said = finished(launched(2, [*WORDS, "steps=20", "--out", str(run)], last=["--out", str(elsewhere)]))
+    said = finished(launched(2, [*TRAIN, *WORDS, "steps=20", "--out", str(run)], last=["--out", str(elsewhere)]))
     assert "report" in said[0][0]
     assert said[1] == ("", "")
     assert not elsewhere.exists()
@@ -126,7 +177,7 @@ def test_two_processes_train_resume_and_write_once(tmp_path: Path) -> None:
     assert [row["step"] for row in tp.load(run).metrics] == [10, 20]
     with pytest.raises(UserError, match=r"trained by 2 processes together, not 1.*--other-processes"):
         tp.train(out=run, resume=True, device="cpu", quiet=True)
-    finished(launched(2, ["steps=30", "--resume", "--out", str(run)]))
+    finished(launched(2, [*TRAIN, "steps=30", "--resume", "--out", str(run)]))
     assert environment(run)["processes"] == 2
     tp.train(out=run, resume=True, other_processes=True, steps=40, device="cpu", quiet=True)
     assert environment(run)["processes"] == [{"after_step": 0, "processes": 2}, {"after_step": 30, "processes": 1}]
@@ -149,7 +200,7 @@ def environment(run: Path) -> dict[str, Any]:
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_process_that_dies_ends_the_others_with_its_name(victim: int, number: signal.Signals, tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
-    ranks = launched(2, [*WORDS, "steps=1000000", "--out", str(run.path)])
+    ranks = launched(2, [*TRAIN, *WORDS, "steps=1000000", "--out", str(run.path)])
     try:
         deadline = time.monotonic() + SECONDS
         while not run.metrics.exists() and time.monotonic() < deadline:
@@ -159,9 +210,34 @@ def test_a_process_that_dies_ends_the_others_with_its_name(victim: int, number: 
         _, said = ranks[1 - victim].communicate(timeout=SECONDS)
         assert time.monotonic() - begun < 30.0
         assert ranks[1 - victim].returncode == 1
-        if victim == 1:
-            assert f"rank 1 (process {ranks[1].pid} on" in said
+        name = f"rank 1 (process {ranks[1].pid} on" if victim == 1 else "(rank 0, or its launcher) ended or hangs"
+        assert name in said
     finally:
-        for rank in ranks:
-            rank.kill()
-            rank.communicate()
+        ended(ranks)
+
+
+FAILING = """
+import time
+import torch
+from twoplayer.core.joining import joined
+with joined(torch.device("cpu")) as ranks:
+    if ranks.index == 1:
+        print(time.time(), flush=True)
+        raise ValueError("broken")
+    ranks.any(True)
+"""
+
+
+@pytest.mark.slow
+def test_a_process_that_fails_is_named_with_its_error() -> None:
+    ranks = launched(2, ["-c", FAILING])
+    try:
+        _, said = ranks[0].communicate(timeout=SECONDS)
+        now = time.time()
+        failed, _ = ranks[1].communicate(timeout=SECONDS)
+    finally:
+        ended(ranks)
+    assert now - float(failed) < 30.0
+    assert [rank.returncode for rank in ranks] == [1, 1]
+    assert f"rank 1 (process {ranks[1].pid} on" in said
+    assert "ended (ValueError: broken); this one (rank 0) ends too" in said

@@ -64,11 +64,8 @@ def train(
         Diverged: something became NaN or infinite; the last good checkpoint is in place.
         TrainingStopped: SIGINT or SIGTERM came; a checkpoint was saved.
     """
-    if other_processes and not resume:
-        raise UserError("--other-processes says how a run goes on: it belongs to --resume")
-    changes = parse_overrides(overrides) + flatten(settings)
-    if data is not None:
-        changes.append((["data", "source"], open_source(str(data)).text))
+    _require_resumed(resumed=resume, other_processes=other_processes)
+    changes = parse_overrides(overrides) + flatten(settings) + _source(data)
     named = None if recipe is None else str(recipe)
     folder = None if out is None else RunFolder(_path(out))
     stop = stop or StopRequest()
@@ -80,8 +77,7 @@ def train(
         resolved = ranks.told(_located(_resolved(folder, named, changes, resume=resume)) if ranks.writes else None)
         assert resolved is not None
         _require_one_game(resolved, ranks)
-        for tracker in resolved.tracking:
-            tracker.require()
+        _require_trackers(resolved)
         with explaining_memory(resolved):
             loaded = load_data(resolved.data, quiet=quiet, stop=stop)
         with explaining_memory(resolved, loaded):
@@ -93,6 +89,23 @@ def train(
                 how = {"resume": resume, "other_processes": other_processes, "quiet": quiet}
                 folder = run_session(folder, resolved, loaded, chosen, stop, ranks=ranks, **how)
     return Run(folder.path)
+
+
+def _source(data: str | Path | None) -> list[Override]:
+    """The images that were said beside the recipe."""
+    return [] if data is None else [(["data", "source"], open_source(str(data)).text)]
+
+
+def _require_resumed(*, resumed: bool, other_processes: bool) -> None:
+    """Raise UserError when it is said how a run goes on that does not."""
+    if other_processes and not resumed:
+        raise UserError("--other-processes says how a run goes on: it belongs to --resume")
+
+
+def _require_trackers(recipe: Recipe) -> None:
+    """Raise UserError when a service that is to be told cannot be."""
+    for tracker in recipe.tracking:
+        tracker.require()
 
 
 def _require_one_game(recipe: Recipe, ranks: Ranks) -> None:

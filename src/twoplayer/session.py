@@ -172,7 +172,7 @@ def _run(
     folder = folder or claim_next_run(Path("runs"), recipe.name)
     with folder.locked(), stop.deferring():
         if resume:
-            go_on(folder, recipe, state, data, schedule, batches.per_epoch, other_processes=other_processes)
+            go_on(folder, recipe, state, data, schedule, other_processes=other_processes)
         else:
             folder.require_free()
         folder.prepare(to_yaml(recipe))

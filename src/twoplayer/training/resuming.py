@@ -27,7 +27,6 @@ def go_on(
     state: TrainingState,
     data: ImageData,
     schedule: Schedule,
-    batches_per_epoch: int,
     *,
     other_processes: bool = False,
 ) -> None:
@@ -39,13 +38,12 @@ def go_on(
         state: freshly made.
         data: the images.
         schedule: the recipe's, on this data.
-        batches_per_epoch: batches in one pass over the data.
         other_processes: another number of processes than before may go on.
 
     Raises:
         UserError: the run was trained otherwise.
     """
-    require_not_shorter(load_recipe(str(folder.config)), recipe, batches_per_epoch, folder.path)
+    require_not_shorter(load_recipe(str(folder.config)), recipe, schedule.batches_per_epoch, folder.path)
     found = read_newest(folder)
     if found is None:
         logger.warning("%s has no checkpoint yet: it begins again", folder.path)

@@ -39,6 +39,7 @@ def train(
     data: str | Path | None = None,
     out: str | Path | None = None,
     resume: bool = False,
+    other_processes: bool = False,
     device: str = "auto",
     quiet: bool = False,
     stop: StopRequest | None = None,
@@ -52,6 +53,7 @@ def train(
         data: where the images come from, instead of the recipe's source.
         out: the run's folder; the next free runs/NAME-001, ... when left out.
         resume: continue the run in `out` from its own configuration.
+        other_processes: the run may be continued by another number of processes than trained it so far.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
         quiet: show no progress.
         stop: where signals are noticed; one is made when left out.
@@ -65,9 +67,8 @@ def train(
         Diverged: something became NaN or infinite; the last good checkpoint is in place.
         TrainingStopped: SIGINT or SIGTERM came; a checkpoint was saved.
     """
-    changes = parse_overrides(overrides) + flatten(settings)
-    if data is not None:
-        changes.append((["data", "source"], open_source(str(data)).text))
+    _require_resumed(resumed=resume, other_processes=other_processes)
+    changes = parse_overrides(overrides) + flatten(settings) + _source(data)
     named = None if recipe is None else str(recipe)
     folder = None if out is None else RunFolder(_path(out))
     stop = stop or StopRequest()
@@ -83,19 +84,35 @@ def train(
         resolved = ranks.told(found() if ranks.writes else None)
         assert resolved is not None
         _require_one_game(resolved, ranks)
-        for tracker in resolved.tracking:
-            tracker.require()
+        _require_trackers(resolved)
         with explaining_memory(resolved):
             loaded = load_data(resolved.data, quiet=quiet, stop=stop)
         with explaining_memory(resolved, loaded):
-            if ranks.count > 1:
-                folder = run_session(folder, resolved, loaded, chosen, stop, resume=resume, quiet=quiet, ranks=ranks)
-            elif resolved.seeds > 1:
+            if resolved.seeds > 1:
                 folder = _run_seeds(folder, resolved, loaded, chosen, stop, quiet=quiet)
+            elif resolved.levels:
+                folder = run_pyramid(folder, resolved, loaded, chosen, stop, resume=resume, quiet=quiet)
             else:
-                run = run_pyramid if resolved.levels else run_session
-                folder = run(folder, resolved, loaded, chosen, stop, resume=resume, quiet=quiet)
+                how = {"resume": resume, "other_processes": other_processes, "quiet": quiet}
+                folder = run_session(folder, resolved, loaded, chosen, stop, ranks=ranks, **how)
     return Run(folder.path)
+
+
+def _source(data: str | Path | None) -> list[Override]:
+    """The images that were said beside the recipe."""
+    return [] if data is None else [(["data", "source"], open_source(str(data)).text)]
+
+
+def _require_resumed(*, resumed: bool, other_processes: bool) -> None:
+    """Raise UserError when it is said how a run goes on that does not."""
+    if other_processes and not resumed:
+        raise UserError("--other-processes says how a run goes on: it belongs to --resume")
+
+
+def _require_trackers(recipe: Recipe) -> None:
+    """Raise UserError when a service that is to be told cannot be."""
+    for tracker in recipe.tracking:
+        tracker.require()
 
 
 def _require_one_game(recipe: Recipe, ranks: Ranks) -> None:

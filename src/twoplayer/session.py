@@ -26,20 +26,20 @@ from twoplayer.data.images import ImageData
 from twoplayer.data.streamed import OnHost
 from twoplayer.loading import data_facts
 from twoplayer.ops.convolution import count_parameters
-from twoplayer.recipes.load import check, load_recipe, to_yaml
-from twoplayer.recipes.resume import completed, core, require_not_shorter, require_same
+from twoplayer.recipes.load import to_yaml
 from twoplayer.recipes.schema import Recipe
 from twoplayer.runs.environment import describe_environment
 from twoplayer.runs.files import write_json
 from twoplayer.runs.folder import RunFolder, claim_next_run
-from twoplayer.runs.log import ALSO, ALWAYS, CLASSIFIER_ERROR, cut_after
+from twoplayer.runs.log import ALSO, ALWAYS, CLASSIFIER_ERROR
 from twoplayer.runs.report import write_report
-from twoplayer.training.annealing import Annealing, goes_by_shares
-from twoplayer.training.checkpoint import read_newest
+from twoplayer.training.accumulation import require_pieces
+from twoplayer.training.annealing import Annealing
 from twoplayer.training.loop import Schedule
 from twoplayer.training.loop import train as train_loop
 from twoplayer.training.progress import progress
 from twoplayer.training.recorder import Recorder
+from twoplayer.training.resuming import go_on
 from twoplayer.training.shares import Following
 from twoplayer.training.state import TrainingState, new_state, prepare
 from twoplayer.training.step import labels_of
@@ -77,16 +77,19 @@ def run_session(
     resume: bool,
     quiet: bool,
     ranks: Ranks = ALONE,
+    other_processes: bool = False,
 ) -> RunFolder:
     """Train to the recipe's end in a folder (the next free one without one) and write everything about it there.
 
-    Of several processes that train together, the first writes; all return the folder when it is complete.
+    Of several processes that train together, the first writes; all return the folder when it is complete. A run may be
+    resumed by another number of them where `other_processes` says so.
     """
     require_precision(recipe.precision, device)
     ranks.rows(recipe.batch_size)
     batches = batches_of(recipe, data, device)
     with closing(batches):
-        return _with_batches(folder, recipe, data, batches, stop, ranks, resume=resume, quiet=quiet)
+        how = {"resume": resume, "quiet": quiet, "other_processes": other_processes}
+        return _with_batches(folder, recipe, data, batches, stop, ranks, **how)
 
 
 def _with_batches(
@@ -96,9 +99,7 @@ def _with_batches(
     batches: Batches,
     stop: StopRequest,
     ranks: Ranks,
-    *,
-    resume: bool,
-    quiet: bool,
+    **how: bool,
 ) -> RunFolder:
     """The session once its data is there."""
     device = batches.device
@@ -112,10 +113,11 @@ def _with_batches(
             state.held_out = held_out_batches(recipe, state.game.augmentation.follows, device)
         try_out(state, batches.some(2, batches.stream), batches.stream)
         state.game = replace(state.game, ranks=ranks)
+        require_pieces(state.game, recipe.batch_size)
         with fitting_threads(state.game, recipe.batch_size):
             if not ranks.writes:
                 return _follow(recipe, batches, schedule, state, stop)
-            return _run(folder, recipe, data, batches, schedule, state, stop, resume=resume, quiet=quiet)
+            return _run(folder, recipe, data, batches, schedule, state, stop, **how)
 
 
 def _follow(recipe: Recipe, batches: Batches, schedule: Schedule, state: TrainingState, stop: StopRequest) -> RunFolder:
@@ -164,13 +166,14 @@ def _run(
     *,
     resume: bool,
     quiet: bool,
+    other_processes: bool,
 ) -> RunFolder:
     """The session once its pieces are known to fit."""
     device = batches.device
     folder = folder or claim_next_run(Path("runs"), recipe.name)
     with folder.locked(), stop.deferring():
         if resume:
-            _continue(folder, recipe, state, data, schedule, batches)
+            go_on(folder, recipe, state, data, schedule, other_processes=other_processes)
         else:
             folder.require_free()
         folder.prepare(to_yaml(recipe))
@@ -251,46 +254,18 @@ def try_out(state: TrainingState, real: Batch, stream: Stream) -> None:
         raise UserError(f"these pieces do not fit together: {str(error).splitlines()[0]}") from error
 
 
-def _continue(
-    folder: RunFolder, recipe: Recipe, state: TrainingState, data: ImageData, schedule: Schedule, batches: Batches
-) -> None:
-    """Put the state where the newest whole checkpoint left it, and forget what was logged after that."""
-    require_not_shorter(load_recipe(str(folder.config)), recipe, batches.per_epoch, folder.path)
-    found = read_newest(folder)
-    if found is None:
-        logger.warning("%s has no checkpoint yet: it begins again", folder.path)
-    else:
-        tree, facts = found
-        begun_with = core(check(completed(facts["recipe"], recipe)))
-        require_same(begun_with, core(recipe), f"{folder.config} is not what the run was trained with")
-        if goes_by_shares(recipe) and facts["steps"] != schedule.steps:
-            raise UserError(
-                f"{folder.path} was to have {facts['steps']} steps, asked for {schedule.steps}: its schedules are "
-                "shares of its length; a run whose schedules say kimg instead can be made longer"
-            )
-        if facts["data_sha256"] != data.fingerprint:
-            raise UserError(f"{folder.path} was trained on other data than {data.name} now holds; it cannot be resumed")
-        processes = facts.get("processes", 1)
-        if processes != state.game.ranks.count:
-            raise UserError(
-                f"{folder.path} was trained by {processes} processes together, not {state.game.ranks.count}: "
-                "sums would be rounded differently; go on with as many"
-            )
-        restore(state, tree, folder)
-    cut_after(folder.metrics, state.step)
-
-
-def restore(state: TrainingState, tree: dict[str, Any], folder: RunFolder) -> None:
-    """Put a state where a checkpoint left it. Raises UserError when the checkpoint is of other networks."""
-    try:
-        state.restore(tree)
-    except (RuntimeError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[-1].strip()
-        raise UserError(f"{folder.path}: the checkpoint does not fit {folder.config.name} ({reason})") from error
-
-
 def _describe(state: TrainingState, data: ImageData, device: torch.device) -> dict[str, Any]:
     """environment.json: what the run is made with, on and from."""
     players = {"generator": state.game.generator.network, "discriminator": state.game.discriminator.network}
     counts = {role: count_parameters(network, trainable_only=True) for role, network in players.items()}
-    return describe_environment(device) | {"parameters": counts, "data": data_facts(data)}
+    return describe_environment(device) | {
+        "processes": processes_of(state),
+        "parameters": counts,
+        "data": data_facts(data),
+    }
+
+
+def processes_of(state: TrainingState) -> int | list[dict[str, int]]:
+    """How many processes train a run; where that changed, from which step on."""
+    changes = [{"after_step": step, "processes": count} for step, count in state.processes.items()]
+    return changes or state.game.ranks.count

@@ -35,8 +35,8 @@ from twoplayer.runs.log import Row, read_rows
 from twoplayer.runs.report import write_report
 from twoplayer.runs.sampling import Drawn, in_turn, sample_best
 from twoplayer.runs.snapshot import SnapshotInfo, read_classifier, read_info, read_snapshot
-from twoplayer.session import restore
 from twoplayer.training.checkpoint import DamagedCheckpoint, read_checkpoint, read_newest
+from twoplayer.training.resuming import restore
 from twoplayer.training.state import TrainingState, new_state
 from twoplayer.watching import diagnosis, doctor_notes
 

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import os
+import json
 import signal
-import socket
 import subprocess
-import sys
 import time
-import traceback
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,111 +14,29 @@ import torch
 from torch import distributed
 
 import twoplayer as tp
+from tests.conftest import TINY
+from tests.ranks_together import (
+    SECONDS,
+    STEPS,
+    TRAIN,
+    digits,
+    largest_difference,
+    launched,
+    same,
+    together,
+    trained,
+    with_class_logits,
+)
+from twoplayer.core.augmentation import Augmentation
+from twoplayer.core.catalogue import components
 from twoplayer.core.errors import UserError
+from twoplayer.core.protocols import Objective, Regularizer
 from twoplayer.core.ranks import ALONE, Ranks
 from twoplayer.core.rng import Stream
-from twoplayer.core.stop import StopRequest
-from twoplayer.data.batches import IndexedBatches
-from twoplayer.data.images import ImageData
 from twoplayer.recipes.load import load_recipe, parse_overrides
-from twoplayer.recipes.schema import Recipe
 from twoplayer.runs.folder import RunFolder
-from twoplayer.training.loop import Schedule, train
-from twoplayer.training.shares import Following
-from twoplayer.training.state import TrainingState, new_state, prepare
-
-SECONDS = 60.0
-STEPS = 10
-CPU = torch.device("cpu")
-
-
-class Watching(Following):
-    """An observer that keeps the means of each line of the log."""
-
-    def __init__(self) -> None:
-        self.lines: list[dict[str, float]] = []
-
-    def on_log(self, state: TrainingState) -> bool:
-        self.lines.append(state.meters.means())
-        return False
-
-
-def together(count: int, folder: Path, work: Callable[[Ranks], Any]) -> list[Any]:
-    """What each of several forked ranks answers."""
-    folder.mkdir()
-    children = [_forked(rank, count, folder, work) for rank in range(count)]
-    deadline = time.monotonic() + SECONDS
-    for child in children:
-        found = 0
-        while not found and time.monotonic() < deadline:
-            found, _ = os.waitpid(child, os.WNOHANG)
-            time.sleep(0.005)
-        if not found:
-            os.kill(child, 9)
-            os.waitpid(child, 0)
-    wrong = [each.read_text() for each in sorted(folder.glob("*.txt"))]
-    assert not wrong, wrong[0]
-    return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(count)]
-
-
-def _forked(rank: int, count: int, folder: Path, work: Callable[[Ranks], Any]) -> int:
-    if child := os.fork():
-        return child
-    try:
-        distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=count)
-        torch.save(work(Ranks(rank, count)), folder / f"{rank}.pt")
-        distributed.destroy_process_group()
-    except BaseException:
-        (folder / f"{rank}.txt").write_text(f"rank {rank}: {traceback.format_exc()}")
-    finally:
-        os._exit(0)
-
-
-def trained(recipe: Recipe, shape: tuple[int, int, int], ranks: Ranks, steps: int = STEPS) -> dict[str, Any]:
-    """A short training in memory, in float64: parameters, averages, the means of the log."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    try:
-        data = images_of(shape)
-        recipe = recipe.model_copy(update={"steps": steps, "epochs": None, "log_every": 5, "compile": False})
-        batches = Doubles(data, recipe.batch_size, Stream(recipe.seed).child("data"), CPU, flip=recipe.data.flip)
-        state = new_state(recipe, shape, len(data.class_names), CPU)
-        prepare(state, recipe, batches)
-        state.game = replace(state.game, ranks=ranks)
-        seen = Watching()
-        train(state, recipe, batches, Schedule.of(recipe, batches), seen, StopRequest())
-        return {"state": state.tree(), "lines": seen.lines}
-    finally:
-        torch.set_default_dtype(before)
-
-
-class Doubles(IndexedBatches):
-    """Batches in float64."""
-
-    def _batch(self, *given: Any) -> Any:
-        batch = super()._batch(*given)
-        return replace(batch, images=batch.images.double())
-
-
-def images_of(shape: tuple[int, int, int]) -> ImageData:
-    draw = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (120, *shape), generator=draw, dtype=torch.uint8)
-    labels = torch.arange(120) % 10
-    return ImageData(images=images, labels=labels, class_names=tuple("0123456789"), source="random")
-
-
-def largest_difference(one: Any, other: Any) -> float:
-    if isinstance(one, dict):
-        assert one.keys() == other.keys()
-        return max((largest_difference(one[key], other[key]) for key in one), default=0.0)
-    if isinstance(one, torch.Tensor):
-        return float((one.double() - other.double()).abs().max()) if one.numel() else 0.0
-    return 0.0
-
-
-def digits(*changes: str) -> Recipe:
-    return load_recipe("digits", parse_overrides(["batch_size=24", "generator.batch_norm=false", *changes]))
-
+from twoplayer.training import resuming
+from twoplayer.training.checkpoint import read_newest
 
 RULES = [
     "objective.name=hinge",
@@ -150,22 +63,49 @@ RULES = [
 def test_two_ranks_are_one_process_for_every_rule(rule: str, tmp_path: Path) -> None:
     recipe = digits(rule)
     alone = trained(recipe, (1, 8, 8), ALONE)
-    for each in together(2, tmp_path / "ranks", lambda ranks: trained(recipe, (1, 8, 8), ranks)):
+    found = together(2, tmp_path / "ranks", lambda ranks: trained(recipe, (1, 8, 8), ranks))
+    for each in found:
+        same(each, alone)
+    assert largest_difference(found[0]["state"], found[1]["state"]) == 0.0
+
+
+def test_every_piece_was_compared() -> None:
+    pieces = {name for kind in (Objective, Regularizer, Augmentation) for name in components(kind)}
+    said = " ".join(RULES)
+    left = {name for name in pieces if f"name={name}" not in said and f"name: {name}" not in said}
+    assert left == {"semi-supervised", "auxiliary-classifier"}  # below
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_semi_supervised_ranks_are_one_process(count: int, tmp_path: Path) -> None:
+    silent = ["discriminator.input_noise=0", "discriminator.hidden_noise=0"]
+    words = ["batch_size=24", "batch_statistics=synchronized", "data.flip=true", *silent]
+    recipe = load_recipe("digits-semi-supervised", parse_overrides(words))
+    alone = trained(recipe, (1, 8, 8), ALONE)
+    assert "loss/labeled" in alone["lines"][0]
+    for each in together(count, tmp_path / "ranks", lambda ranks: trained(recipe, (1, 8, 8), ranks)):
         same(each, alone)
 
 
-def same(found: dict[str, Any], expected: dict[str, Any]) -> None:
-    for part in ("generator", "discriminator", "average"):
-        assert largest_difference(found["state"][part], expected["state"][part]) < 1e-5
-    assert len(found["lines"]) == len(expected["lines"]) == STEPS // 5
-    for one, other in zip(found["lines"], expected["lines"], strict=True):
-        assert one == pytest.approx(other, abs=1e-5)
+@pytest.mark.parametrize("play", ["simultaneous", "alternating"])
+def test_each_player_costs_one_exchange_a_step(play: str, tmp_path: Path) -> None:
+    recipe = digits(f"play.name={play}", "generator.batch_norm=true", "regularizers=[{name: r1}]")
+    all_reduce = distributed.all_reduce
+
+    def sizes(ranks: Ranks) -> list[int]:
+        found: list[int] = []
+        distributed.all_reduce = lambda tensor: (found.append(tensor.numel()), all_reduce(tensor))
+        trained(recipe, (1, 8, 8), ranks)
+        return found
+
+    for found in together(2, tmp_path / "ranks", sizes):
+        large = [size for size in found if size > 100]
+        assert len(large) == 2 * STEPS
+        assert len(found) - len(large) <= 4  # lines of the log, and whether to stop
 
 
 def test_two_ranks_are_one_process_for_an_auxiliary_classifier(tmp_path: Path) -> None:
-    words = ["batch_size=24", "generator.batch_norm=false", "discriminator.conditional=false"]
-    words += ["discriminator.class_logits=true", "regularizers=[{name: auxiliary-classifier}, {name: r1}]"]
-    recipe = load_recipe("digits-cgan", parse_overrides(words))
+    recipe = with_class_logits()
     alone = trained(recipe, (1, 8, 8), ALONE)
     for each in together(2, tmp_path / "ranks", lambda ranks: trained(recipe, (1, 8, 8), ranks)):
         same(each, alone)
@@ -176,6 +116,14 @@ def test_four_ranks_are_one_process(tmp_path: Path) -> None:
     alone = trained(recipe, (1, 8, 8), ALONE)
     for each in together(4, tmp_path / "ranks", lambda ranks: trained(recipe, (1, 8, 8), ranks)):
         same(each, alone)
+
+
+def test_another_number_of_ranks_goes_on_as_one_process_would(tmp_path: Path) -> None:
+    recipe = digits("regularizers=[{name: gradient-penalty}]", "data.flip=true")
+    alone = trained(recipe, (1, 8, 8), ALONE)
+    two = together(2, tmp_path / "two", lambda ranks: trained(recipe, (1, 8, 8), ranks, steps=5))
+    for each in together(3, tmp_path / "three", lambda ranks: trained(recipe, (1, 8, 8), ranks, STEPS, two[1])):
+        same({"state": each["state"], "lines": two[0]["lines"] + each["lines"]}, alone)
 
 
 def test_a_batch_that_cannot_be_shared_is_refused() -> None:
@@ -193,48 +141,76 @@ def test_shares_of_a_stream_are_its_rows() -> None:
     assert torch.equal(stream.shared(2, 3).permutation(7), stream.permutation(7))
 
 
-WORDS = ["digits", "batch_size=32", "generator.batch_norm=false", "steps=20", "log_every=10", "checkpoint_every=10"]
+PLAIN = [f"optimizers.{role}={{name: sgd, learning_rate: 0.05}}" for role in ("generator", "discriminator")]
+"""No update that divides by the gradient's size, and magnifies what rounding does to small ones."""
+
+WORDS = ["digits", "batch_size=32", "generator.batch_norm=false", "log_every=10", "checkpoint_every=10", *PLAIN]
 
 
-def launched(count: int, words: list[str], **environment: str) -> list[subprocess.Popen[str]]:
-    """`twoplayer train` in several processes, as a launcher starts them."""
-    common = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    return [
-        subprocess.Popen(
-            [sys.executable, "-m", "twoplayer", "train", *words, "--device", "cpu", "--quiet"],
-            env=os.environ | common | {"RANK": str(rank), "LOCAL_RANK": str(rank)} | environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(count)
-    ]
+def finished(ranks: list[subprocess.Popen[str]]) -> list[tuple[str, str]]:
+    """What each said on stdout and stderr."""
+    try:
+        said = [rank.communicate(timeout=3 * SECONDS) for rank in ranks]
+        assert [rank.returncode for rank in ranks] == [0] * len(ranks), said
+        return said
+    finally:
+        ended(ranks)
 
 
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
+def ended(ranks: list[subprocess.Popen[str]]) -> None:
+    for rank in ranks:
+        rank.kill()
+        rank.communicate()
+
+
+def test_other_processes_go_on_where_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = tp.train("digits", *TINY, out=tmp_path / "run", device="cpu", quiet=True)
+
+    def of_two_processes(folder: RunFolder) -> Any:
+        tree, facts = read_newest(folder) or ({}, {})
+        return tree, facts | {"processes": 2}
+
+    monkeypatch.setattr(resuming, "read_newest", of_two_processes)
+    again: dict[str, Any] = {"out": run.path, "resume": True, "device": "cpu", "quiet": True, "steps": 8}
+    with pytest.raises(UserError, match=r"trained by 2 processes together, not 1.* or say --other-processes"):
+        tp.train(**again)
+    tp.train(**again, other_processes=True)
+    assert environment(run.path)["processes"] == [{"after_step": 0, "processes": 2}, {"after_step": 6, "processes": 1}]
+    assert "goes on with 1 processes instead of 2" in caplog.text
+    assert "batch statistics are of 16 images instead of 8" in caplog.text
+    with pytest.raises(UserError, match="it belongs to --resume"):
+        tp.train("digits", other_processes=True)
 
 
 @pytest.mark.slow
 def test_two_processes_train_resume_and_write_once(tmp_path: Path) -> None:
-    ranks = launched(2, [*WORDS, "--out", str(tmp_path / "run")])
-    said = [rank.communicate(timeout=120) for rank in ranks]
-    assert [rank.returncode for rank in ranks] == [0, 0], said
+    run, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
+    said = finished(launched(2, [*TRAIN, *WORDS, "steps=20", "--out", str(run)], last=["--out", str(elsewhere)]))
     assert "report" in said[0][0]
-    assert said[1][0] == ""
-    tp.train(*WORDS, out=tmp_path / "alone", device="cpu", quiet=True)
-    both = [tp.load(tmp_path / name) for name in ("run", "alone")]
-    assert [row["step"] for row in both[0].metrics] == [10, 20]
-    assert (both[0].sample(8).float() - both[1].sample(8).float()).abs().max() <= 1.0  # of 255
-    with pytest.raises(UserError, match="trained by 2 processes together, not 1"):
-        tp.train(out=tmp_path / "run", resume=True, device="cpu", quiet=True)
-    longer = ["steps=30", "--resume", "--out", str(tmp_path / "run")]
-    ranks = launched(2, longer)
-    said = [rank.communicate(timeout=120) for rank in ranks]
-    assert [rank.returncode for rank in ranks] == [0, 0], said
-    assert tp.load(tmp_path / "run").metrics[-1]["step"] == 30
+    assert said[1] == ("", "")
+    assert not elsewhere.exists()
+    tp.train(*WORDS, "steps=40", out=tmp_path / "alone", device="cpu", quiet=True)
+    assert [row["step"] for row in tp.load(run).metrics] == [10, 20]
+    with pytest.raises(UserError, match=r"trained by 2 processes together, not 1.*--other-processes"):
+        tp.train(out=run, resume=True, device="cpu", quiet=True)
+    finished(launched(2, [*TRAIN, "steps=30", "--resume", "--out", str(run)]))
+    assert environment(run)["processes"] == 2
+    tp.train(out=run, resume=True, other_processes=True, steps=40, device="cpu", quiet=True)
+    assert environment(run)["processes"] == [{"after_step": 0, "processes": 2}, {"after_step": 30, "processes": 1}]
+    found, whole = (read_newest(RunFolder(tmp_path / name)) for name in ("run", "alone"))
+    assert found is not None
+    assert whole is not None
+    assert found[0]["processes"] == {0: 2, 30: 1}
+    assert found[0]["step"] == whole[0]["step"] == 40
+    for part in ("generator", "discriminator", "average"):
+        assert largest_difference(found[0][part], whole[0][part]) < 1e-5
+
+
+def environment(run: Path) -> dict[str, Any]:
+    said: dict[str, Any] = json.loads(RunFolder(run).environment.read_text())
+    return said
 
 
 @pytest.mark.slow
@@ -242,7 +218,7 @@ def test_two_processes_train_resume_and_write_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_process_that_dies_ends_the_others_with_its_name(victim: int, number: signal.Signals, tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
-    ranks = launched(2, [*WORDS, "steps=1000000", "--out", str(run.path)])
+    ranks = launched(2, [*TRAIN, *WORDS, "steps=1000000", "--out", str(run.path)])
     try:
         deadline = time.monotonic() + SECONDS
         while not run.metrics.exists() and time.monotonic() < deadline:
@@ -252,9 +228,34 @@ def test_a_process_that_dies_ends_the_others_with_its_name(victim: int, number: 
         _, said = ranks[1 - victim].communicate(timeout=SECONDS)
         assert time.monotonic() - begun < 30.0
         assert ranks[1 - victim].returncode == 1
-        if victim == 1:
-            assert f"rank 1 (process {ranks[1].pid} on" in said
+        name = f"rank 1 (process {ranks[1].pid} on" if victim == 1 else "(rank 0, or its launcher) ended or hangs"
+        assert name in said
     finally:
-        for rank in ranks:
-            rank.kill()
-            rank.communicate()
+        ended(ranks)
+
+
+FAILING = """
+import time
+import torch
+from twoplayer.core.joining import joined
+with joined(torch.device("cpu")) as ranks:
+    if ranks.index == 1:
+        print(time.time(), flush=True)
+        raise ValueError("broken")
+    ranks.any(True)
+"""
+
+
+@pytest.mark.slow
+def test_a_process_that_fails_is_named_with_its_error() -> None:
+    ranks = launched(2, ["-c", FAILING])
+    try:
+        _, said = ranks[0].communicate(timeout=SECONDS)
+        now = time.time()
+        failed, _ = ranks[1].communicate(timeout=SECONDS)
+    finally:
+        ended(ranks)
+    assert now - float(failed) < 30.0
+    assert [rank.returncode for rank in ranks] == [1, 1]
+    assert f"rank 1 (process {ranks[1].pid} on" in said
+    assert "ended (ValueError: broken); this one (rank 0) ends too" in said

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 import twoplayer as tp
-from tests.unit.test_ranks import free_port, together
+from tests.ranks_together import free_port, together
 from twoplayer.core.observed import Observed
 from twoplayer.core.ranks import ALONE, Ranks
 from twoplayer.core.rng import Stream

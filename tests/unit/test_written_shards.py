@@ -21,7 +21,7 @@ from PIL import Image
 from torch import Tensor
 
 import twoplayer as tp
-from tests.unit.test_ranks import SECONDS, free_port, together
+from tests.ranks_together import SECONDS, free_port, together
 from twoplayer.cli.main import run
 from twoplayer.core.errors import UserError
 from twoplayer.core.ranks import ALONE, Ranks

@@ -25,6 +25,7 @@ from twoplayer.core.stop import StopRequest
 from twoplayer.recipes.schema import Recipe
 from twoplayer.runs.environment import describe_environment
 from twoplayer.session import try_out
+from twoplayer.training.accumulation import require_pieces
 from twoplayer.training.loop import Schedule, train
 from twoplayer.training.shares import Following
 from twoplayer.training.state import TrainingState, new_state, prepare
@@ -166,6 +167,7 @@ def _run(data: KnownModes, recipe: Recipe, device: torch.device, told: Callable[
         state = new_state(recipe, data.image_shape, 0, device)
         prepare(state, recipe, batches)
         try_out(state, batches.some(2, stream), stream)
+        require_pieces(state.game, recipe.batch_size)
         try:
             with fitting_threads(state.game, recipe.batch_size):
                 train(state, recipe, batches, schedule, Watcher(told), StopRequest())

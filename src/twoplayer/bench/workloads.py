@@ -23,6 +23,7 @@ from twoplayer.recipes.load import check
 from twoplayer.recipes.schema import Recipe
 from twoplayer.runs.sampling import sample
 from twoplayer.session import batches_of
+from twoplayer.training.accumulation import require_pieces
 from twoplayer.training.captured import WARM_UP_BLOCKS, Block
 from twoplayer.training.loop import blocks_for, compiles, one_step
 from twoplayer.training.program import Programs
@@ -56,6 +57,7 @@ class Setup:
         """Fresh players, made ready."""
         state = new_state(self.recipe, self.data.shape, len(self.data.class_names), self.device)
         prepare(state, self.recipe, batches)
+        require_pieces(state.game, self.recipe.batch_size)
         return state
 
 

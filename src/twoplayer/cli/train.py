@@ -27,6 +27,10 @@ def train(
         Path | None, typer.Option(metavar="RUN", help="The run's folder (default: the next free runs/NAME-001).")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
+    other_processes: Annotated[
+        bool,
+        typer.Option("--other-processes", help="With --resume: by another number of processes than before."),
+    ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     seed: Annotated[int | None, typer.Option(help="Of every random stream (default: the recipe's, usually 0).")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
@@ -42,7 +46,16 @@ def train(
     if seed is not None:
         overrides.append(f"seed={seed}")
     try:
-        run = api.train(recipe, *overrides, data=data, out=out, resume=resume, device=device, quiet=quiet)
+        run = api.train(
+            recipe,
+            *overrides,
+            data=data,
+            out=out,
+            resume=resume,
+            other_processes=other_processes,
+            device=device,
+            quiet=quiet,
+        )
     except TrainingStopped as stopped:
         with suppress(OSError):  # whoever read stderr may be gone; the exit code still tells
             typer.echo(f"twoplayer: {stopped}", err=True)

@@ -101,6 +101,17 @@ class NeedsPreparation(Protocol):
         """Set itself up from inputs: latents [M, latent_dim] for a generator, real images for a discriminator."""
 
 
+@runtime_checkable
+class Couples(Protocol):
+    """A layer, objective or regularizer that, in training, looks at several images of a batch together.
+
+    Attributes:
+        coupled_images: at how many neighbors; None for all images of the batch.
+    """
+
+    coupled_images: int | None
+
+
 class Latents(Component):
     """The distribution of z."""
 

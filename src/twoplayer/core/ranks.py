@@ -3,7 +3,7 @@
 Every rank has the same players and computes with its own equal share of each global batch; gradients are averaged
 before they are applied, so that all ranks stay the same. All that is random is drawn as for one process and sliced
 (see `core/rng.py`): the number of ranks does not change a run, but for the order of sums, what dropout draws, and
-layers whose batch is a rank's share (batch normalization, minibatch features).
+layers whose batch is a rank's share (batch normalization, minibatch features) unless they are synchronized.
 
 The processes find each other by the variables that torchrun, and every launcher for torch.distributed, sets: RANK,
 WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT.
@@ -128,28 +128,38 @@ class Ranks:
         self.mean_([place])
         return bool(place > 0)
 
+    def mean(self, values: Tensor) -> Tensor:
+        """The mean of a tensor over all ranks, with a graph that can be differentiated twice."""
+        joined: Tensor = _Mean.apply(values, self)  # type: ignore[no-untyped-call]
+        return joined
+
     @contextmanager
-    def coupling(self) -> Iterator[None]:
-        """Inside, `batch_mean` is that of the batches of all ranks."""
-        before = _coupled.set(self if self.count > 1 else None)
+    def coupling(self, *, statistics: bool = False) -> Iterator[None]:
+        """Inside, `batch_mean` is that of the batches of all ranks; `statistics`: so are those of layers."""
+        several = self if self.count > 1 else None
+        before = _coupled.set(several), _synchronized.set(several if statistics else None)
         try:
             yield
         finally:
-            _coupled.reset(before)
+            _coupled.reset(before[0])
+            _synchronized.reset(before[1])
 
 
 ALONE = Ranks()
 
 _coupled: ContextVar[Ranks | None] = ContextVar("coupled", default=None)
+_synchronized: ContextVar[Ranks | None] = ContextVar("synchronized", default=None)
+
+
+def synchronized() -> Ranks | None:
+    """The ranks whose batches are one to layers that look at their batch; None where each looks at its own."""
+    return _synchronized.get()
 
 
 def batch_mean(values: Tensor) -> Tensor:
     """The mean of [N, ...] over the images of the whole batch, of which this process may have a share; with a graph."""
     mean, ranks = values.mean(0), _coupled.get()
-    if ranks is None:
-        return mean
-    joined: Tensor = _Mean.apply(mean, ranks)  # type: ignore[no-untyped-call]
-    return joined
+    return mean if ranks is None else ranks.mean(mean)
 
 
 def batch_deviation(values: Tensor) -> Tensor:

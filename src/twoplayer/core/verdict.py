@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import repeat
 
 import torch
@@ -33,6 +33,17 @@ class Verdict:
         """The same answer in another dtype."""
         rest = (None if part is None else part.to(dtype) for part in (self.features, self.class_logits))
         return Verdict(self.logits.to(dtype), *rest)
+
+    def rows(self, rows: slice) -> Verdict:
+        """The answers about some of the images."""
+        rest = (None if part is None else part[rows] for part in (self.features, self.class_logits))
+        return Verdict(self.logits[rows], *rest)
+
+    @classmethod
+    def joined(cls, verdicts: Sequence[Verdict]) -> Verdict:
+        """One about all images, of those about some of them."""
+        names = [each.name for each in fields(cls) if getattr(verdicts[0], each.name) is not None]
+        return cls(**{name: torch.cat([getattr(verdict, name) for verdict in verdicts]) for name in names})
 
     def split(self, sizes: Sequence[int]) -> list[Verdict]:
         """The answers about the first sizes[0] images, the next sizes[1], ... as verdicts of their own."""

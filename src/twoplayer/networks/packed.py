@@ -60,7 +60,7 @@ class _Packed(nn.Module):
     def __init__(self, network: nn.Module, size: int) -> None:
         super().__init__()
         self.network = network
-        self.size = size
+        self.size = self.coupled_images = size
 
     def forward(self, images: Tensor) -> Verdict:
         verdict: Verdict = self.network(packs(images, self.size, fill=not self.training))

@@ -27,6 +27,7 @@ class FeatureMatching(CrossEntropyGame):
 
     generator_judges_real: ClassVar[bool] = True
     generator_fools: ClassVar[bool] = False
+    coupled_images: ClassVar[int | None] = None
 
     name: Literal["feature-matching"] = "feature-matching"
     distance: Distance = "mean-squared"

@@ -31,6 +31,7 @@ class SemiSupervised(SeparableObjective):
 
     generator_judges_real: ClassVar[bool] = True
     generator_fools: ClassVar[bool] = False
+    coupled_images: ClassVar[int | None] = None
 
     name: Literal["semi-supervised"] = "semi-supervised"
     unlabeled_weight: float = Field(1.0, ge=0.0)

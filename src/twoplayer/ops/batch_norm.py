@@ -2,6 +2,9 @@
 
 Source: Ioffe and Szegedy 2015, https://arxiv.org/abs/1502.03167; Keras `BatchNormalization`. torch.nn.BatchNorm keeps
 the unbiased variance instead, which differs by N / (N - 1) and makes a faithful copy of a Keras network drift.
+
+Statistics may be those of a batch that several processes share (see `whole_batch.py`). torch.nn.SyncBatchNorm does that
+on GPUs only, and without a second derivative.
 """
 
 from __future__ import annotations
@@ -10,7 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from twoplayer.core.ranks import Ranks, synchronized
 from twoplayer.ops.logits import in_float32_at_least
+from twoplayer.ops.whole_batch import moments
 
 
 class BatchNorm(nn.Module):
@@ -23,6 +28,8 @@ class BatchNorm(nn.Module):
         scale: learn a factor per channel.
         shift: learn a summand per channel.
     """
+
+    coupled_images = None
 
     running_mean: Tensor
     running_variance: Tensor
@@ -51,6 +58,9 @@ class BatchNorm(nn.Module):
             return F.batch_norm(
                 images, self.running_mean, self.running_variance, self.weight, self.bias, eps=self.epsilon
             )
+        ranks = synchronized()
+        if ranks is not None:
+            return self._synchronized(images, ranks)
         if self.weight is None:  # by the weight torch knows that statistics are to be in more than the images' dtype
             output: Tensor = self._normalized(in_float32_at_least(images)).to(images.dtype)
             return output
@@ -61,7 +71,26 @@ class BatchNorm(nn.Module):
         output, mean, inverse_deviation = torch.native_batch_norm(
             images, self.weight, self.bias, None, None, True, 0.0, self.epsilon
         )
-        with torch.no_grad():
-            self.running_mean.lerp_(mean, self.momentum)
-            self.running_variance.lerp_(inverse_deviation.pow(-2).sub_(self.epsilon), self.momentum)
+        self.remember(mean, inverse_deviation.detach().pow(-2).sub_(self.epsilon))
         return output
+
+    @torch.no_grad()
+    def remember(self, mean: Tensor, variance: Tensor) -> None:
+        """Move the running statistics towards those of a batch, [C] each."""
+        self.running_mean.lerp_(mean, self.momentum)
+        self.running_variance.lerp_(variance, self.momentum)
+
+    def _synchronized(self, images: Tensor, ranks: Ranks) -> Tensor:
+        """By the statistics of the batches of all ranks."""
+        wide = images.to(self.running_mean.dtype)
+        mean, variance = moments(wide, ranks)
+        self.remember(mean, variance)
+        scale = (variance + self.epsilon).rsqrt()
+        scale = scale if self.weight is None else scale * self.weight
+        output = (wide - across(mean, wide)) * across(scale, wide)
+        return (output if self.bias is None else output + across(self.bias, wide)).to(images.dtype)
+
+
+def across(per_channel: Tensor, like: Tensor) -> Tensor:
+    """[C] so that it meets the channels of [N, C, ...]."""
+    return per_channel.view(-1, *[1] * (like.ndim - 2))

@@ -7,6 +7,8 @@ and fake images go through in separate batches. Not to be confused with minibatc
 Deviations: T is the paper's plain tensor; the authors' code divides it by the length of its columns and learns their
 scale. A sum over j includes j = i in the paper's formula; as in the authors' code an example never counts itself.
 From that code: T starts as Normal(0, 0.05) and a learned bias, starting at -1, is added to o.
+
+The others may be on other processes (see `whole_batch.py`).
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from twoplayer.ops.logits import outside_autocast
+from twoplayer.ops.whole_batch import whole_batch
 
 
 def closeness(rows: Tensor) -> Tensor:
@@ -28,9 +31,10 @@ def closeness(rows: Tensor) -> Tensor:
     Returns:
         [N, B], in [0, N - 1].
     """
-    columns = rows.permute(2, 1, 0).contiguous()
-    distances = (columns[..., :, None] - columns[..., None, :]).abs().sum(0)
-    itself = torch.eye(len(rows), dtype=torch.bool, device=rows.device)
+    whole, first = whole_batch(rows)
+    columns, others = (each.permute(2, 1, 0).contiguous() for each in (rows, whole))
+    distances = (columns[..., :, None] - others[..., None, :]).abs().sum(0)
+    itself = torch.eye(len(rows), len(whole), dtype=torch.bool, device=rows.device).roll(first, 1)
     return (-distances).exp().masked_fill(itself, 0.0).sum(-1).T
 
 
@@ -43,6 +47,8 @@ class MinibatchDiscrimination(nn.Module):
         kernel_dim: C, in how many dimensions each is measured.
         initial_deviation: standard deviation of T's first values.
     """
+
+    coupled_images = None
 
     def __init__(
         self, in_features: int, num_kernels: int = 100, kernel_dim: int = 5, *, initial_deviation: float = 0.05

@@ -6,6 +6,8 @@ code. Nothing is learned.
 
 Deviations: the authors' later code cuts a batch into groups and wants the group size to divide it. Here the groups are
 as equal as can be and none is smaller than `group_size`.
+
+Images of a group may be on other processes (see `whole_batch.py`).
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from twoplayer.ops.logits import in_float32_at_least
+from twoplayer.ops.whole_batch import whole_batch
 
 
 def mean_deviation(features: Tensor) -> Tensor:
@@ -34,11 +37,17 @@ class MinibatchStddev(nn.Module):
         assert group_size is None or group_size >= 1, group_size
         self.group_size = group_size
 
+    @property
+    def coupled_images(self) -> int | None:
+        """How many neighbors are compared; None for the whole batch."""
+        return self.group_size
+
     def forward(self, features: Tensor) -> Tensor:
         n = len(features)
-        num_groups = 1 if self.group_size is None else max(n // self.group_size, 1)
+        are_whole = self.group_size is not None and n % self.group_size == 0
+        whole, first = (features, 0) if are_whole else whole_batch(features)
+        num_groups = 1 if self.group_size is None else max(len(whole) // self.group_size, 1)
         maps = [
-            mean_deviation(group).expand(len(group), 1, *features.shape[2:])
-            for group in features.tensor_split(num_groups)
+            mean_deviation(group).expand(len(group), 1, *features.shape[2:]) for group in whole.tensor_split(num_groups)
         ]
-        return torch.cat([features, torch.cat(maps)], dim=1)
+        return torch.cat([features, torch.cat(maps)[first : first + n]], dim=1)

@@ -20,6 +20,7 @@ from twoplayer.core.protocols import (
 from twoplayer.core.schedule import Moment, Scheduled, fixed, fixed_at
 from twoplayer.core.tracking import Tracker
 from twoplayer.recipes.fitting import require_labels_for, require_named_classes
+from twoplayer.recipes.goal import Goal
 
 ROOMS = ("networks", "objectives", "regularizers", "augmentations", "latents", "optimizers", "schedules", "trackers")
 for _room in ROOMS:
@@ -116,30 +117,6 @@ class Alternating(Settings):
 Play = Simultaneous | Alternating
 
 
-class Goal(Settings):
-    """End the run when a figure of the log reaches a target; either `below` or `above`.
-
-    Attributes:
-        metric: a key of the metrics log, for example "loss/discriminator".
-        below: the run ends when the figure is at most this.
-        above: the run ends when the figure is at least this.
-    """
-
-    metric: str = Field(min_length=1)
-    below: float | None = None
-    above: float | None = None
-
-    @model_validator(mode="after")
-    def _one_side(self) -> Self:
-        if (self.below is None) == (self.above is None):
-            raise ValueError("say either stop.below or stop.above")
-        return self
-
-    def reached(self, figure: float) -> bool:
-        """Whether a figure is at or beyond the target."""
-        return figure <= self.below if self.below is not None else figure >= (self.above or 0.0)
-
-
 class Optimizers(Settings):
     """The update rule of each player."""
 
@@ -210,6 +187,10 @@ class Recipe(Settings):
         augmentation: random changes of all images that D sees, by name or as a piece: diffaugment, adaptive.
         precision: "bf16" lets layers compute in bfloat16, "auto" does where the device has it; see core/precision.py.
         fast: play through chains of layers where the players allow it: the same step in less time.
+        batch_statistics: what layers that look at their batch (batch normalization, minibatch features) see of it with
+            several processes: "per-rank", a share; "synchronized", all of it, for an exchange per layer and pass.
+        accumulation_steps: in how many pieces each process plays its share of a batch, one after another: the same
+            gradients with less memory.
         compile: whether gradients come from compiled programs; "auto": in long runs of small dense players on a CPU.
         tracking: services that are told too, by name or as pieces: tensorboard, wandb, mlflow.
         levels: a pyramid (LAPGAN): one ordinary game per level, coarsest first, trained independently.
@@ -243,6 +224,8 @@ class Recipe(Settings):
     discriminator_average: Average | None = None
     precision: Precision = "fp32"
     fast: bool = True
+    batch_statistics: Literal["per-rank", "synchronized"] = "per-rank"
+    accumulation_steps: int = Field(1, ge=1)
     compile: Literal["auto"] | bool = "auto"
     tracking: Annotated[tuple[AnyTracker, ...], Field(strict=False)] = ()
     levels: Annotated[tuple[Level, ...], Field(strict=False)] = ()

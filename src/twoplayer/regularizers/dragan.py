@@ -7,7 +7,7 @@ uniform in [0, 1) per pixel and u per image.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 from torch import Tensor
@@ -24,6 +24,8 @@ class Dragan(PulledSlope):
     Attributes:
         strength: of the perturbation, in standard deviations of the batch's pixels.
     """
+
+    coupled_images: ClassVar[int | None] = None
 
     name: Literal["dragan"] = "dragan"
     strength: float = Field(0.5, ge=0.0)

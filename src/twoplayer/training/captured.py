@@ -157,7 +157,7 @@ class Block:
 def can_be_captured(state: TrainingState, recipe: Recipe, batches: Any) -> bool:
     """Whether nothing in a step asks Python for what differs from step to step, beyond what is brought into place."""
     game = state.game
-    if not isinstance(batches, IndexedSupply) or game.parameter_penalties or not game.fast:
+    if not isinstance(batches, IndexedSupply) or game.parameter_penalties or not game.fast or game.pieces > 1:
         return False
     optimizers = (game.generator.optimizer, game.discriminator.optimizer)
     if not all(isinstance(each, torch.optim.Adam) for each in optimizers):

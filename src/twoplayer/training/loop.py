@@ -139,7 +139,7 @@ def train(
             settled = blocks if annealing.is_settled(state.step) else []  # a recorded graph repeats what it met
             block = next((block for block in settled if block.steps <= schedule.steps_until_due(state.step)), None)
             if block is None:
-                with ranks.coupling():
+                with ranks.coupling(statistics=recipe.batch_statistics == "synchronized"):
                     one_step(state, recipe, batches, stream)
             else:
                 block.play()

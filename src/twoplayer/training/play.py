@@ -10,6 +10,7 @@ from twoplayer.core.batch import Batch
 from twoplayer.core.rng import Stream
 from twoplayer.core.verdict import Verdict
 from twoplayer.recipes.schema import Alternating, Play
+from twoplayer.training.accumulation import Accumulated
 from twoplayer.training.compiled import Compiled
 from twoplayer.training.fast import fast_moves
 from twoplayer.training.step import (
@@ -60,8 +61,9 @@ class Plain:
 
 
 def moves_of(game: Game) -> Moves:
-    """The fast moves where the game allows them, else the plain ones; compiled where the game is."""
-    return _moves(game) if game.programs is None else Compiled(game, lambda: _moves(game), game.programs)
+    """The fast moves where the game allows them, else the plain ones; compiled, and in pieces, where the game is."""
+    moves = _moves(game) if game.programs is None else Compiled(game, lambda: _moves(game), game.programs)
+    return moves if game.pieces == 1 else Accumulated(game, moves)
 
 
 def _moves(game: Game) -> Moves:

@@ -18,7 +18,8 @@ from twoplayer.core.precision import compute_dtype
 from twoplayer.core.protocols import NeedsPreparation, ParameterPenalty, Reparametrization
 from twoplayer.core.rng import Stream
 from twoplayer.core.schedule import BEGINNING, fixed_at
-from twoplayer.recipes.schema import Average, Goal, Recipe
+from twoplayer.recipes.goal import Goal
+from twoplayer.recipes.schema import Average, Recipe
 from twoplayer.training.ema import averaged
 from twoplayer.training.overfitting import HeldOut
 from twoplayer.training.step import Game, Player, Report
@@ -85,6 +86,7 @@ class TrainingState:
         best_figure: that figure.
         goal: the goal that was reached, if one was.
         compiled: whether its moves are compiled; None before that is decided, once for all sessions.
+        processes: how many train it, by the step after which they began; empty where the number never changed.
         held_out: images that are not trained on, for an augmentation that asks for them; no part of a checkpoint.
     """
 
@@ -98,6 +100,7 @@ class TrainingState:
     best_figure: float = float("inf")
     goal: Goal | None = None
     compiled: bool | None = None
+    processes: dict[int, int] = field(default_factory=dict)
     held_out: HeldOut | None = None
 
     def has_reached(self, goal: Goal | None) -> bool:
@@ -165,6 +168,7 @@ class TrainingState:
             "seconds": self.seconds,
             "goal": None if self.goal is None else self.goal.model_dump(),
             "compiled": self.compiled,
+            "processes": dict(self.processes),
             "best": {"step": self.best_step, "figure": self.best_figure if self.best_step else None},
         }
 
@@ -189,6 +193,7 @@ class TrainingState:
         self.step, self.seconds = tree["step"], tree["seconds"]
         self.goal = Goal.model_validate(tree["goal"]) if tree.get("goal") else None
         self.compiled = tree.get("compiled", False)  # before there was a choice, nothing was
+        self.processes = dict(tree.get("processes", {}))
         self.best_step = tree["best"]["step"]
         self.best_figure = tree["best"]["figure"] if self.best_step else float("inf")
 
@@ -233,6 +238,7 @@ def new_state(
         augmentation=None if recipe.augmentation is None else recipe.augmentation.build().to(device),
         fast=recipe.fast,
         dtype=compute_dtype(recipe.precision, device),
+        pieces=recipe.accumulation_steps,
     )
     images_per_step = recipe.batch_size * recipe.play.discriminator_steps
     return TrainingState(

@@ -86,6 +86,7 @@ class Game:
         dtype: what layers compute in, if not their own dtype (see `core/precision.py`).
         programs: compiled moves, where they are to be compiled.
         ranks: the processes that play it together, each with its share of the batch.
+        pieces: in how many each plays its share, one after another (see `accumulation.py`).
     """
 
     generator: Player
@@ -98,6 +99,7 @@ class Game:
     dtype: torch.dtype | None = None
     programs: Programs | None = None
     ranks: Ranks = ALONE
+    pieces: int = 1
 
     @cached_property
     def penalties(self) -> list[DiscriminatorPenalty]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from twoplayer.ops.batch_norm import BatchNorm
+from twoplayer.core.ranks import Ranks, synchronized
+from twoplayer.ops.batch_norm import BatchNorm, across
 from twoplayer.ops.chains.link import Gradients, Link, Rows, Setting, joins
 from twoplayer.ops.tracing import is_traced
+from twoplayer.ops.whole_batch import moments
 
 
 class Normalization(Link):
@@ -34,8 +36,7 @@ class Normalization(Link):
             mean, variance = layer.running_mean, layer.running_variance
             if told.training:
                 mean, variance = _statistics(values[part], layer.running_mean)
-                layer.running_mean.lerp_(mean, layer.momentum)
-                layer.running_variance.lerp_(variance, layer.momentum)
+                layer.remember(mean, variance)
             self.statistics.append((mean, (variance + layer.epsilon).rsqrt()))
             given = (values[part], layer.weight, layer.bias, mean, variance, False, 0.0, layer.epsilon)
             if is_traced():
@@ -64,11 +65,14 @@ class Normalization(Link):
         if not self.rows.parts[number].training:
             self._scaled(delta, result)
             return
-        layer = self.layer
+        layer, ranks = self.layer, synchronized()
+        found: tuple[Tensor, ...]
         given = (
             delta, self.values[self.rows.slices[number]], layer.weight, None, None, mean, scale, True, layer.epsilon,
         )  # fmt: skip
-        if layer.weight is None or layer.bias is None or is_traced():
+        if ranks is not None:
+            found = self._shared(delta, number, result, ranks)
+        elif layer.weight is None or layer.bias is None or is_traced():
             found = torch.ops.aten.native_batch_norm_backward(
                 *given, (True, layer.weight is not None, layer.bias is not None)
             )
@@ -81,6 +85,18 @@ class Normalization(Link):
             self.weight_gradients.append(found[1])
             self.bias_gradients.append(found[2])
 
+    def _shared(self, delta: Tensor, number: int, result: Tensor, ranks: Ranks) -> tuple[Tensor, Tensor, Tensor]:
+        """Of a part with the statistics of all ranks, into `result`; and this rank's share of factor and summand."""
+        mean, scale = self.statistics[number]
+        values, wide = self.values[self.rows.slices[number]].to(mean.dtype), delta.to(mean.dtype)
+        normalized = (values - across(mean, values)) * across(scale, values)
+        to_weight, to_bias = _sums(wide * normalized), _sums(wide)
+        means = ranks.mean(torch.stack([to_weight, to_bias]) * (len(mean) / values.numel()))
+        along, level = (across(each, values) for each in means)
+        factor = scale if self.layer.weight is None else scale * self.layer.weight
+        result.copy_((wide - level - normalized * along) * across(factor, values))
+        return result, to_weight, to_bias
+
     def tangent(self, direction: Tensor, *, keep: bool) -> Tensor:
         mean, scale = self.statistics[-1]
         self.weight_gradients.append(_sums(self.delta.to(mean.dtype) * direction) * scale)
@@ -90,7 +106,7 @@ class Normalization(Link):
         if epsilon is not None:
             mean, scale = self.statistics[-1]
             values = self.values[start:]
-            self.weight_gradients.append(_sums(epsilon * (values - _across(mean, values))) * scale)
+            self.weight_gradients.append(_sums(epsilon * (values - across(mean, values))) * scale)
             self.bias_gradients.append(_sums(epsilon.to(mean.dtype)))
         return super().bend(epsilon, start)
 
@@ -104,14 +120,16 @@ class Normalization(Link):
         scale = self.statistics[-1][1]
         factor = scale if self.layer.weight is None else scale * self.layer.weight
         return (
-            result.copy_(values * _across(factor, values))
+            result.copy_(values * across(factor, values))
             if is_traced()
-            else torch.mul(values, _across(factor, values), out=result)
+            else torch.mul(values, across(factor, values), out=result)
         )
 
 
 def _statistics(values: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and biased variance of each channel, in the dtype of `like`."""
+    if (ranks := synchronized()) is not None:
+        return moments(values.to(like.dtype), ranks)
     if values.device.type in ("cpu", "cuda"):  # the kernels that there are
         nothing = torch.zeros_like(like)
         mean, variance = torch.batch_norm_update_stats(values, nothing, nothing.clone(), 0.0)
@@ -123,11 +141,6 @@ def _statistics(values: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
 @joins(BatchNorm)
 def _batch_norm(layer: BatchNorm, setting: Setting) -> Link:
     return Normalization(layer)
-
-
-def _across(per_channel: Tensor, like: Tensor) -> Tensor:
-    """[C] so that it meets the channels of [N, C, ...]."""
-    return per_channel.view(-1, *[1] * (like.ndim - 2))
 
 
 def _sums(values: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ import os
 import shutil
 import time
 from collections import namedtuple
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -114,7 +115,7 @@ def test_holes_in_a_file_have_no_place_on_the_disk(tmp_path: Path) -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_two_processes_prepare_once(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    counted, decode = tmp_path / "counted", prepared.decode
+    counted, decode, remembered = tmp_path / "counted", prepared.decode, kept.Prepared.remembered
 
     def slow(*told: object) -> np.ndarray:
         with counted.open("a") as file:
@@ -122,14 +123,24 @@ def test_two_processes_prepare_once(folder: Path, tmp_path: Path, monkeypatch: p
         time.sleep(0.02)
         return decode(*told)  # type: ignore[arg-type]
 
+    def once(self: kept.Prepared, name: str, find: Callable[[], str]) -> str:
+        def slowly() -> str:
+            with counted.open("a") as file:
+                file.write("s")
+            time.sleep(0.2)
+            return find()
+
+        return remembered(self, name, slowly)
+
     monkeypatch.setattr(prepared, "decode", slow)
+    monkeypatch.setattr(kept.Prepared, "remembered", once)
 
     def work() -> int:
         return 0 if torch.equal(load(folder).images, PICTURES) else 1
 
     children = [forked(work), forked(work)]
     assert [ended(child, 20.0) for child in children] == [0, 0]
-    assert len(counted.read_text()) == len(PICTURES)
+    assert sorted(counted.read_text()) == ["s", *"x" * len(PICTURES)]
 
 
 def test_a_disk_that_fills_up_after_an_interruption_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

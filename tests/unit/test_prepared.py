@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import shutil
 import time
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from tests.conftest import random_images
 from tests.unit.test_archives import encoded
@@ -261,6 +263,23 @@ def test_what_becomes_of_every_kind_of_picture(tmp_path: Path) -> None:
     survey = open_source(str(folder)).survey()
     assert survey.animated == 1
     assert survey.n == len(names)
+
+
+@pytest.mark.parametrize("ending", ["png", "jpeg", "webp", "tiff"])
+@pytest.mark.parametrize("where", ["exif", "xmp"])
+def test_a_picture_is_turned_wherever_its_orientation_stands(ending: str, where: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    info = PngInfo()
+    info.add_itxt("XML:com.adobe.xmp", xmp.decode())
+    how = {"exif": exif} if where == "exif" else {"pnginfo": info} if ending == "png" else {"xmp": xmp}
+    if (ending, where) == ("tiff", "xmp"):
+        how = {"tiffinfo": {0x0112: 6}}
+    buffer = io.BytesIO()
+    Image.fromarray(np.repeat(np.arange(0, 240, 30, dtype=np.uint8), 8).reshape(8, 8)).save(buffer, ending, **how)
+    found = prepared.decode(buffer.getvalue(), "a", Form(8, 1))[0]
+    assert (found[:, 0] > found[:, 7]).all()  # a quarter turn to the right: the dark top row is on the right
 
 
 @pytest.mark.parametrize(("crop", "columns"), [("center", [4, 5, 6, 7]), ("none", None), ("random", None)])

@@ -21,6 +21,7 @@ from twoplayer.core.cache import cache_folder
 from twoplayer.core.errors import UserError
 from twoplayer.core.ranks import Ranks
 from twoplayer.core.rng import Stream
+from twoplayer.data import batches as batches_module
 from twoplayer.data import lanes, shards, streamed
 from twoplayer.data.batches import StreamedBatches
 from twoplayer.data.collection import Group
@@ -115,6 +116,19 @@ def test_lanes_share_groups_of_any_size() -> None:
         ]
         assert [len(each) for each in found] == [(k + 1) * 97 // count - k * 97 // count for k in range(count)]
         assert sorted(row for each in found for row in each) == list(range(97))
+
+
+def test_processes_of_one_machine_share_its_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = open_streamed(write_parquet(tmp_path / "a"))
+    monkeypatch.setattr(batches_module, "cpu_count", lambda: 12)
+    workers = []
+    for count in ("1", "4", "100"):
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", count)
+        batches = batches_of(data)
+        assert isinstance(batches, StreamedBatches)
+        workers.append(batches.workers)
+        batches.close()
+    assert workers == [12, 3, 1]
 
 
 @pytest.mark.parametrize("rank", [0, 1])

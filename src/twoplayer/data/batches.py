@@ -18,7 +18,7 @@ from torch import Tensor
 
 from twoplayer.core.batch import Batch, rows_of, to_float
 from twoplayer.core.errors import UserError
-from twoplayer.core.ranks import ALONE, Ranks
+from twoplayer.core.ranks import ALONE, Ranks, on_this_machine
 from twoplayer.core.rng import Stream
 from twoplayer.data.images import ImageData
 from twoplayer.data.streamed import Pixels, Streamed
@@ -165,7 +165,7 @@ class StreamedBatches(Batches):
     ) -> None:
         super().__init__(data, batch_size, stream, device, is_resident=False, **how)
         self.source = copy(source)
-        self.workers = cpu_count() or 1
+        self.workers = max((cpu_count() or 1) // on_this_machine(), 1)
         self._pool = ThreadPoolExecutor(self.workers, "batches")
         self._reader = ThreadPoolExecutor(1, "reader")  # groups of pictures come in their order
         self._begun: deque[Future[Pixels]] = deque()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
 from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -168,6 +171,10 @@ def test_a_damaged_shard_is_named(tmp_path: Path) -> None:
     batches.close()
     with pytest.raises(UserError, match=r"a-2\.tar is not a readable tar archive"):
         open_source(text).images(WANTED)
+    place = content.index(b"024.png")
+    damaged.write_bytes(content[:place] + bytes(8) + content[place + 8 :])
+    with pytest.raises(UserError, match=r"a-2\.tar .* \(a header within it is damaged\)"):
+        open_source(text).images(WANTED)
     place = content.index(b"IDAT")
     damaged.write_bytes(content[:place] + bytes(8) + content[place + 8 :])
     with pytest.raises(UserError, match=r"a-2\.tar: 020\.png cannot be read"):
@@ -208,6 +215,41 @@ def test_an_index_keeps_classes_and_names_that_are_no_utf8(tmp_path: Path, monke
         assert found.labels.tolist() == [1, 0, 1]
         assert found.class_names == ("a", "b")
         assert found.read(1) == encoded(PICTURES[1])
+
+
+@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_headers_of_every_form_are_those_that_tarfile_reads(form: int, tmp_path: Path) -> None:
+    """Long names, links, folders and times that only extended headers can say, in the middle of plain ones."""
+    path, draw = tmp_path / "a.tar", np.random.default_rng(0)
+    kinds = {"link.png": tarfile.SYMTYPE, "hard.png": tarfile.LNKTYPE, "folder": tarfile.DIRTYPE}
+    names = [
+        "0.png",
+        "1.cls",
+        "d/" * 60 + "2.png",
+        "图.png",
+        *kinds,
+        "3.cls",
+        "late.png",
+        "d" * 90 + "/" + "n" * 90 + ".png",
+    ]
+    for plain in (0, 3, len(names)):
+        with tarfile.open(path, "w", format=form) as archive:
+            for number, name in enumerate([*(f"plain-{n}.png" for n in range(plain)), *names]):
+                member = tarfile.TarInfo(name)
+                member.type = kinds.get(name, tarfile.REGTYPE)
+                content = b"" if name in kinds else draw.bytes(1 + 300 * number)
+                member.size, member.linkname = len(content), "0.png" if name in kinds else ""
+                member.mtime = 1.5 if name == "late.png" and form == tarfile.PAX_FORMAT else 0
+                archive.addfile(member, io.BytesIO(content))
+        with tarfile.open(path) as archive:
+            files = [each for each in archive if each.isfile()]
+            expected = [(each.name, each.offset_data, each.size) for each in files]
+            classes = [archive.extractfile(each).read() for each in files if each.name.endswith(".cls")]  # type: ignore[union-attr]
+        found = list(shards.headers(path))
+        assert [each[:3] for each in found] == expected
+        assert [content for *_, content in found if content is not None] == [
+            each for each in classes if len(each) <= 1024
+        ]
 
 
 @pytest.mark.slow

@@ -265,8 +265,13 @@ def test_two_processes_train_on_shards_as_one_does(tmp_path: Path) -> None:
         out = tmp_path / name
         for steps in (["steps=5", "--data", source], ["steps=10", "--resume"]):
             ranks = launched(2, [*(words if "--data" in steps else []), *steps, "--out", str(out)])
-            said = [rank.communicate(timeout=120) for rank in ranks]
-            assert [rank.returncode for rank in ranks] == [0, 0], said
+            try:
+                said = [rank.communicate(timeout=300) for rank in ranks]
+                assert [rank.returncode for rank in ranks] == [0, 0], said
+            finally:
+                for rank in ranks:
+                    rank.kill()
+                    rank.communicate()
         tp.train(*words, "steps=10", data=source, out=tmp_path / f"{name}-alone", device="cpu", quiet=True)
         both = [tp.load(place) for place in (out, tmp_path / f"{name}-alone")]
         assert [row["step"] for row in both[0].metrics] == [5, 10]

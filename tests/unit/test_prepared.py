@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import shutil
 import time
 from collections import namedtuple
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from tests.conftest import random_images
 from tests.unit.test_archives import encoded
@@ -114,7 +117,7 @@ def test_holes_in_a_file_have_no_place_on_the_disk(tmp_path: Path) -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_two_processes_prepare_once(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    counted, decode = tmp_path / "counted", prepared.decode
+    counted, decode, remembered = tmp_path / "counted", prepared.decode, kept.Prepared.remembered
 
     def slow(*told: object) -> np.ndarray:
         with counted.open("a") as file:
@@ -122,14 +125,24 @@ def test_two_processes_prepare_once(folder: Path, tmp_path: Path, monkeypatch: p
         time.sleep(0.02)
         return decode(*told)  # type: ignore[arg-type]
 
+    def once(self: kept.Prepared, name: str, find: Callable[[], str]) -> str:
+        def slowly() -> str:
+            with counted.open("a") as file:
+                file.write("s")
+            time.sleep(0.2)
+            return find()
+
+        return remembered(self, name, slowly)
+
     monkeypatch.setattr(prepared, "decode", slow)
+    monkeypatch.setattr(kept.Prepared, "remembered", once)
 
     def work() -> int:
         return 0 if torch.equal(load(folder).images, PICTURES) else 1
 
     children = [forked(work), forked(work)]
     assert [ended(child, 20.0) for child in children] == [0, 0]
-    assert len(counted.read_text()) == len(PICTURES)
+    assert sorted(counted.read_text()) == ["s", *"x" * len(PICTURES)]
 
 
 def test_a_disk_that_fills_up_after_an_interruption_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,6 +263,23 @@ def test_what_becomes_of_every_kind_of_picture(tmp_path: Path) -> None:
     survey = open_source(str(folder)).survey()
     assert survey.animated == 1
     assert survey.n == len(names)
+
+
+@pytest.mark.parametrize("ending", ["png", "jpeg", "webp", "tiff"])
+@pytest.mark.parametrize("where", ["exif", "xmp"])
+def test_a_picture_is_turned_wherever_its_orientation_stands(ending: str, where: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    info = PngInfo()
+    info.add_itxt("XML:com.adobe.xmp", xmp.decode())
+    how = {"exif": exif} if where == "exif" else {"pnginfo": info} if ending == "png" else {"xmp": xmp}
+    if (ending, where) == ("tiff", "xmp"):
+        how = {"tiffinfo": {0x0112: 6}}
+    buffer = io.BytesIO()
+    Image.fromarray(np.repeat(np.arange(0, 240, 30, dtype=np.uint8), 8).reshape(8, 8)).save(buffer, ending, **how)
+    found = prepared.decode(buffer.getvalue(), "a", Form(8, 1))[0]
+    assert (found[:, 0] > found[:, 7]).all()  # a quarter turn to the right: the dark top row is on the right
 
 
 @pytest.mark.parametrize(("crop", "columns"), [("center", [4, 5, 6, 7]), ("none", None), ("random", None)])

@@ -20,9 +20,10 @@ from tests.unit.test_prepared import own_cache  # noqa: F401  (a fixture)
 from twoplayer import session
 from twoplayer.core.batch import to_uint8
 from twoplayer.core.errors import UserError
+from twoplayer.core.ranks import Ranks
 from twoplayer.core.rng import Stream
 from twoplayer.data import encoded as encoded_module
-from twoplayer.data import streamed
+from twoplayer.data import lanes, streamed
 from twoplayer.data.batches import Batches, IndexedBatches, StreamedBatches
 from twoplayer.data.collection import Group
 from twoplayer.data.form import Form
@@ -88,7 +89,7 @@ def test_streamed_batches_are_those_of_prepared_pictures(kind: str, tmp_path: Pa
 
 @pytest.mark.parametrize("buffer", [4096, 10])
 def test_a_pass_over_row_groups_has_every_picture_once(buffer: int, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    monkeypatch.setattr(streamed, "BUFFER", buffer)
+    monkeypatch.setattr(lanes, "BUFFER", buffer)
     data = open_source(write_parquet(tmp_path / "a")).images(Wanted(form=FORM, cache="none"))
     batches = batches_of(data)
     passes = []
@@ -104,7 +105,7 @@ def test_a_pass_over_row_groups_has_every_picture_once(buffer: int, tmp_path: Pa
 
 @pytest.mark.parametrize("kind", list(WRITERS))
 def test_any_batch_is_where_a_run_can_go_on(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streamed, "BUFFER", 10)
+    monkeypatch.setattr(lanes, "BUFFER", 10)
     data = open_source(WRITERS[kind](tmp_path / "a")).images(Wanted(form=FORM, cache="none"))
     through = batches_of(data, 6)
     all_of_them = [through[number].images for number in range(15)]
@@ -114,7 +115,7 @@ def test_any_batch_is_where_a_run_can_go_on(kind: str, tmp_path: Path, monkeypat
 
 
 def test_row_groups_are_read_once_and_not_before_they_are_needed(tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    monkeypatch.setattr(streamed, "BUFFER", 10)
+    monkeypatch.setattr(lanes, "BUFFER", 10)
     monkeypatch.setattr(encoded_module, "SAMPLE", 1)
     data = open_source(write_parquet(tmp_path / "a")).images(Wanted(form=FORM, cache="none"))
     assert data.streamed is not None
@@ -241,7 +242,7 @@ def test_memory_does_not_grow_with_the_data(tmp_path: Path) -> None:
     for task in islice(source.inner.batches(Stream(0), 0, 100), 150):
         source.given += len(task().images)
         most = max(most, source.read - source.given)
-    assert 0 < most <= streamed.BUFFER
+    assert 0 < most <= lanes.BUFFER
 
 
 class Counting:
@@ -288,6 +289,7 @@ def test_a_set_on_the_hub_is_streamed(repository: Path, monkeypatch: pytest.Monk
     assert as_rows(to_uint8(found[7].images)) == as_rows(PICTURES[found[7].labels])
     begun = batches_of(data, 6)
     assert all(torch.equal(begun[number].images, found[number].images) for number in (3, 4, 8))
+    assert torch.equal(begun.part(9, Ranks(1, 2)).images, found[9].images[3:])
     assert source.images(Wanted(form=FORM, cache="none", limit=12)).count == 12
 
 
@@ -328,11 +330,11 @@ def test_no_more_is_read_ahead_than_a_few_batches(tmp_path: Path) -> None:
     assert source.read <= 2 * (2 * batches.workers + 1)
 
 
-def test_blocks_are_bounded_in_bytes() -> None:
+def test_windows_are_bounded_in_bytes() -> None:
     groups = [Group(range(10 * k, 10 * k + 10), 2**27) for k in range(6)]
-    assert [len(block) for block in streamed._blocks(groups)] == [2, 2, 2]
+    assert [len(window) for window in lanes.windows(groups, 1)] == [2, 2, 2]
     large = [Group(range(k, k + 1), 2**30) for k in range(3)]
-    assert [len(block) for block in streamed._blocks(large)] == [1, 1, 1]
+    assert [len(window) for window in lanes.windows(large, 1)] == [1, 1, 1]
 
 
 def test_a_set_that_does_not_say_how_much_it_has(repository: Path) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from twoplayer.core.ranks import Ranks
 from twoplayer.core.rng import Stream
 
 
@@ -53,6 +54,14 @@ class BatchSupply(Protocol):
 
 
 @runtime_checkable
+class PartedSupply(BatchSupply, Protocol):
+    """A supply that makes one process's rows of a batch without the others' rows."""
+
+    def part(self, number: int, ranks: Ranks) -> Batch:
+        """A rank's rows of the batch with that number."""
+
+
+@runtime_checkable
 class IndexedSupply(BatchSupply, Protocol):
     """A supply that says which images a batch is made of, and makes it on the device from that alone."""
 
@@ -64,6 +73,22 @@ class IndexedSupply(BatchSupply, Protocol):
 
     def at(self, places: Tensor, flips: Stream) -> Batch:
         """The batch of these images."""
+
+
+def rows_of(batch: Batch, rows: slice) -> Batch:
+    """Some images of a batch, and what is known about them."""
+
+    def chosen(values: Tensor | None) -> Tensor | None:
+        return None if values is None else values[rows]
+
+    labeled = None if batch.labeled is None else rows_of(batch.labeled, rows)
+    return replace(
+        batch,
+        images=batch.images[rows],
+        labels=chosen(batch.labels),
+        condition=chosen(batch.condition),
+        labeled=labeled,
+    )
 
 
 def to_float(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -188,6 +188,11 @@ class _Mean(torch.autograd.Function):
         return _Mean.apply(deltas[0], ctx.ranks), None  # type: ignore[no-untyped-call]
 
 
+def on_this_machine() -> int:
+    """How many processes a launcher started beside this one, itself included; 1 where it does not say."""
+    return max(int(os.environ.get("LOCAL_WORLD_SIZE", "1")), 1)
+
+
 def are_several() -> bool:
     """Whether a launcher started this process as one of several."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1

@@ -16,8 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from twoplayer.core.batch import Batch, to_float
+from twoplayer.core.batch import Batch, rows_of, to_float
 from twoplayer.core.errors import UserError
+from twoplayer.core.ranks import ALONE, Ranks, on_this_machine
 from twoplayer.core.rng import Stream
 from twoplayer.data.images import ImageData
 from twoplayer.data.streamed import Pixels, Streamed
@@ -70,12 +71,22 @@ class Batches(ABC):
 
     def __getitem__(self, number: int) -> Batch:
         """The batch with that number, counted from 0 over all passes."""
-        batch = self._numbered(number)
-        return batch if self.labeled is None else replace(batch, labeled=self._labeled_batch(number))
+        return self.part(number, ALONE)
+
+    def part(self, number: int, ranks: Ranks) -> Batch:
+        """A rank's rows of the batch with that number; pictures of other rows are not made. Implements `PartedSupply`.
+
+        Raises UserError when the batch cannot be shared equally.
+        """
+        rows = ranks.rows(self.batch_size)
+        batch = self._numbered(number, rows, ranks.sliced(self.flips(number)))
+        if self.labeled is None:
+            return batch
+        return replace(batch, labeled=rows_of(self._labeled_batch(number), rows))
 
     @abstractmethod
-    def _numbered(self, number: int) -> Batch:
-        """The batch with that number, without a labeled one."""
+    def _numbered(self, number: int, rows: slice, flips: Stream) -> Batch:
+        """These rows of the batch with that number, without a labeled one."""
 
     def flips(self, number: int) -> Stream:
         """Where it is drawn which images of a batch are mirrored."""
@@ -115,8 +126,8 @@ class IndexedBatches(Batches):
 
     _last: tuple[int, Tensor] | None = None
 
-    def _numbered(self, number: int) -> Batch:
-        return self.at(self.places(number), self.flips(number))
+    def _numbered(self, number: int, rows: slice, flips: Stream) -> Batch:
+        return self.at(self.places(number)[rows], flips)
 
     def places(self, number: int) -> Tensor:
         """The images of a batch, int64 [batch_size], on the device."""
@@ -154,20 +165,20 @@ class StreamedBatches(Batches):
     ) -> None:
         super().__init__(data, batch_size, stream, device, is_resident=False, **how)
         self.source = copy(source)
-        self.workers = cpu_count() or 1
+        self.workers = max((cpu_count() or 1) // on_this_machine(), 1)
         self._pool = ThreadPoolExecutor(self.workers, "batches")
         self._reader = ThreadPoolExecutor(1, "reader")  # groups of pictures come in their order
         self._begun: deque[Future[Pixels]] = deque()
-        self._next = -1
+        self._next: tuple[int, slice] | None = None
 
-    def _numbered(self, number: int) -> Batch:
-        if number != self._next:
+    def _numbered(self, number: int, rows: slice, flips: Stream) -> Batch:
+        if (number, rows) != self._next:
             self._cancel()
-            self._tasks = self._from(number)
+            self._tasks = self._from(number, rows)
         while len(self._begun) < 2 * self.workers:
             self._begun.append(self._pool.submit(_done, self._reader.submit(next, self._tasks)))
-        self._next = number + 1
-        return self._batch(self._begun.popleft().result(), self.flips(number))
+        self._next = number + 1, rows
+        return self._batch(self._begun.popleft().result(), flips)
 
     def close(self) -> None:
         self.source.is_closed = True
@@ -178,16 +189,14 @@ class StreamedBatches(Batches):
     def _cancel(self) -> None:
         while self._begun:
             self._begun.pop().cancel()
-        self._next = -1
+        self._next = None
 
-    def _from(self, number: int) -> Iterator[Callable[[], Pixels]]:
-        """The work for that batch and all that follow it. Raises UserError where a pass is too short."""
+    def _from(self, number: int, rows: slice) -> Iterator[Callable[[], Pixels]]:
+        """The work for these rows of that batch and all that follow. Raises UserError where a pass is too short."""
         epoch, first = divmod(number, self.per_epoch)
         for each in count(epoch):
-            done = first
-            for task in islice(
-                self.source.batches(self.stream.child("order", each), first, self.batch_size), self.per_epoch - first
-            ):
+            done, order = first, self.stream.child("order", each)
+            for task in islice(self.source.batches(order, first, self.batch_size, rows), self.per_epoch - first):
                 done += 1
                 yield partial(_pinned, task) if self.device.type == "cuda" else task
             if done < self.per_epoch:

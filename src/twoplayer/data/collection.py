@@ -23,6 +23,10 @@ MOST_BYTES = 2**28
 """Of one encoded picture: 256 MiB. What says it is larger, or turns out to be, is no picture but a bomb."""
 
 
+Encoded = tuple[int, bytes | BadPicture]
+"""A picture's number and its file's content, or why it cannot be read."""
+
+
 @dataclass(frozen=True)
 class Group:
     """Pictures that are read together.
@@ -67,6 +71,11 @@ class Collection(ABC):
         """Which part of the source this is."""
         return ""
 
+    @property
+    def names_digest(self) -> str:
+        """A text that is another one when a picture is called otherwise; the same wherever they lie."""
+        return digest_of(self.names)
+
     def where(self, number: int) -> str:
         """Where a picture lies, for messages."""
         return self.names[number]
@@ -85,12 +94,12 @@ class Collection(ABC):
     def read(self, number: int) -> bytes:
         """One encoded picture; may be called from several threads. Raises BadPicture for what cannot be read."""
 
-    def stream(self) -> Iterator[tuple[int, bytes | BadPicture]]:
+    def stream(self) -> Iterator[Encoded]:
         """All pictures once, with their numbers, in the order in which they are read fastest."""
         for number in range(len(self)):
             yield number, tried(self, number)
 
-    def some(self, wanted: set[int]) -> Iterator[tuple[int, bytes | BadPicture]]:
+    def some(self, wanted: set[int]) -> Iterator[Encoded]:
         """Some pictures, with their numbers."""
         if self.is_random:
             for number in sorted(wanted):
@@ -178,7 +187,7 @@ class Part(Collection):
         assert self.whole is not None
         return self.whole.read(int(self.numbers[number]))
 
-    def stream(self) -> Iterator[tuple[int, bytes | BadPicture]]:
+    def stream(self) -> Iterator[Encoded]:
         assert self.whole is not None
         if self.is_random:
             yield from super().stream()
@@ -205,7 +214,7 @@ def digest_of(parts: Iterable[object]) -> str:
 
 def is_picture_name(name: str) -> bool:
     """Whether a path inside a collection has a picture's ending and no hidden part."""
-    parts = PurePosixPath(name).parts
+    parts = (part for part in name.split("/") if part != ".")
     return name.lower().endswith(ENDINGS) and not any(part.startswith((".", "__MACOSX")) for part in parts)
 
 
@@ -214,7 +223,9 @@ def classes_by_folder(names: Sequence[str]) -> tuple[np.ndarray | None, tuple[st
 
     One folder around everything, as archives often have it, does not count.
     """
-    parts = [PurePosixPath(name).parts for name in names]
+    parts = [PurePosixPath(name).parts for name in names] if any("/" in name for name in names) else []
+    if not parts:
+        return None, ()
     while parts and all(len(part) > 2 for part in parts) and len({part[0] for part in parts}) == 1:
         parts = [part[1:] for part in parts]
     folders = sorted({part[0] for part in parts if len(part) > 1})

@@ -72,7 +72,7 @@ class EncodedSource(Source):
             wanted.split if self.has_splits else "all",
             collection.class_names,
             tuple(collection.notes),
-            digest_of([len(collection), digest_of(collection.names), collection.labels is None, wanted.form]),
+            digest_of([len(collection), collection.names_digest, collection.labels is None, wanted.form]),
         )
 
 

@@ -23,9 +23,10 @@ from twoplayer.data.collection import MOST_BYTES, Collection, Rows, digest_of, t
 from twoplayer.data.encoded import EncodedSource, require_streamable, sampled
 from twoplayer.data.form import Form
 from twoplayer.data.images import ImageData
+from twoplayer.data.lanes import BUFFER
 from twoplayer.data.pictures import BadPicture, bad_picture, decode
 from twoplayer.data.source import Split, Wanted
-from twoplayer.data.streamed import BUFFER, Pixels, Streamed
+from twoplayer.data.streamed import WHOLE, Pixels, Streamed
 from twoplayer.data.tables import IMAGE_COLUMNS, LABEL_COLUMNS, class_ids
 from twoplayer.ops.pyramid import halved
 
@@ -137,7 +138,7 @@ class HubStream(Streamed):
     """The rows of a split as they come over the network: nothing is kept on disk.
 
     A pass is shuffled as the library does it: shards among each other, then within a buffer. To go on from a batch
-    within a pass, the rows before it are fetched again.
+    within a pass, the rows before it are fetched again; each of several processes fetches all rows and decodes its own.
 
     Args:
         rows: the library's stream, its pictures encoded.
@@ -194,11 +195,11 @@ class HubStream(Streamed):
     def __len__(self) -> int:
         return self.n
 
-    def batches(self, order: Stream, first: int, size: int) -> Iterator[Callable[[], Pixels]]:
+    def batches(self, order: Stream, first: int, size: int, rows: slice = WHOLE) -> Iterator[Callable[[], Pixels]]:
         shuffled = self.rows.shuffle(seed=order.derived_seed() % 2**32, buffer_size=BUFFER)
-        rows = iter(shuffled.skip(first * size) if first else shuffled)
-        while chunk := self._next(rows, size):
-            yield partial(self._made, chunk)
+        coming = iter(shuffled.skip(first * size) if first else shuffled)
+        while chunk := self._next(coming, size):
+            yield partial(self._made, chunk[rows])
 
     def _next(self, rows: Iterator[dict[str, Any]], size: int) -> list[dict[str, Any]]:
         """Raises UserError for whatever the library's transport raises."""

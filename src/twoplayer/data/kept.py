@@ -40,13 +40,14 @@ class Prepared:
     folder: Path
 
     def remembered(self, name: str, find: Callable[[], str]) -> str:
-        """A text about these pictures that takes long to find."""
+        """A text about these pictures that takes long to find; one process finds it, others wait."""
         place = self.folder / name
-        if not place.is_file() or not place.stat().st_size:
-            temporary = place.with_name(f"{name}.{os.getpid()}.tmp")
-            temporary.write_text(find(), encoding="utf-8")
-            temporary.replace(place)
-        return place.read_text(encoding="utf-8")
+        with locked(self.folder):
+            if not place.is_file() or not place.stat().st_size:
+                temporary = place.with_name(f"{name}.{os.getpid()}.tmp")
+                temporary.write_text(find(), encoding="utf-8")
+                temporary.replace(place)
+            return place.read_text(encoding="utf-8")
 
 
 @contextmanager

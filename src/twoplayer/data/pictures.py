@@ -27,6 +27,8 @@ UNDEFINED_MODES = ("I", "F")
 """32-bit modes: no range of values is agreed on."""
 
 EXIF_ORIENTATION = 0x0112
+TURNING = {"exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp"}
+"""Where Pillow finds an orientation; asking it of small pictures without any costs as much as decoding them."""
 
 # Pillow warns of half of what it refuses; whoever chose these pictures chose them
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -79,7 +81,9 @@ def decode(encoded: bytes, name: str, form: Form, where: str | None = None) -> n
     try:
         with opened_as_picture(encoded) as opened:
             is_gray = form.channels == 1 or (form.channels is None and opened.mode in GRAY_MODES)
-            ImageOps.exif_transpose(opened, in_place=True)
+            opened.load()
+            if opened.format == "TIFF" or TURNING & opened.info.keys():
+                ImageOps.exif_transpose(opened, in_place=True)
             picture = to_mode(opened, "L" if is_gray else "RGB")
     except Exception as error:  # Pillow raises whatever its decoders stumble on
         raise bad_picture(where or name, error) from error
@@ -113,6 +117,8 @@ def header(encoded: bytes, name: str) -> Header:
 
 def squared(picture: Image.Image, side: int, crop: Crop, name: str) -> Image.Image:
     """side x side pixels of a picture."""
+    if picture.size == (side, side):
+        return picture
     bicubic = Image.Resampling.BICUBIC
     if crop == "none":
         return ImageOps.pad(picture, (side, side), bicubic)
@@ -132,7 +138,7 @@ def to_mode(picture: Image.Image, mode: str) -> Image.Image:
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-    return picture.convert(mode)
+    return picture if picture.mode == mode else picture.convert(mode)
 
 
 def upright_size(picture: Image.Image) -> tuple[int, int]:

@@ -10,20 +10,25 @@ from __future__ import annotations
 import glob
 import os
 import re
+import sys
 import tarfile
+import time
 import zlib
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import product
-from pathlib import Path, PurePosixPath
-from typing import Literal, Self
+from pathlib import Path
+from typing import BinaryIO, Literal, Self
 
 import numpy as np
 
+from twoplayer.core.console import SECONDS_BEFORE_WORDS, say
 from twoplayer.core.errors import UserError
 from twoplayer.data.collection import (
     MOST_BYTES,
     Collection,
+    Encoded,
     classes_by_folder,
     digest_of,
     is_picture_name,
@@ -31,6 +36,7 @@ from twoplayer.data.collection import (
     too_large,
 )
 from twoplayer.data.encoded import EncodedSource
+from twoplayer.data.index import Index, indexed
 from twoplayer.data.pictures import BadPicture, bad_picture, shown
 from twoplayer.data.source import FileSource, Split
 from twoplayer.data.tables import MAX_CLASSES
@@ -41,6 +47,9 @@ CLASS_ENDING = "cls"
 MOST_CLASS_BYTES = 1024
 
 TAR_ERRORS = (tarfile.TarError, zlib.error, OSError, EOFError)
+
+Header = tuple[str, int, int, bytes | None]
+"""Of a file in an archive: its name, where its first byte lies, how many it has, and its content if that is a class."""
 
 
 class ShardsSource(FileSource, EncodedSource):
@@ -72,113 +81,188 @@ class ShardsSource(FileSource, EncodedSource):
         return TarCollection.open(expanded(all_of_them if self.path.startswith(FOLDER) else str(self.place)), self.text)
 
 
-@dataclass(frozen=True)
-class Member:
-    """A file in a tar archive.
-
-    Attributes:
-        name: its path there.
-        shard: which archive.
-        start: of its first byte in the archive; of no use where that is compressed.
-        size: bytes.
-    """
-
-    name: str
-    shard: int
-    start: int
-    size: int
-
-
 @dataclass
 class TarCollection(Collection):
-    """The pictures of tar archives, in the order in which they lie there."""
+    """The pictures of tar archives, in the order in which they lie there.
 
-    shards: list[Path] = field(default_factory=list)
-    members: list[Member] = field(default_factory=list)
+    Attributes:
+        archives: the files.
+        index: what lies where in them; places are of no use where an archive is compressed.
+    """
+
+    archives: list[Path] = field(default_factory=list)
+    index: Index | None = None
 
     @classmethod
-    def open(cls, shards: list[Path], text: str) -> TarCollection:
-        """Go through the archives' headers once. Raises UserError."""
-        members: list[Member] = []
-        classes: dict[str, str] = {}
-        for number, path in enumerate(shards):
-            for name, start, size, content in headers(path):
-                if content is not None:
-                    classes[f"{number}/{sample_of(name)}"] = content
-                elif is_picture_name(name):
-                    members.append(Member(name, number, start, size))
-        names = [each.name if len(shards) == 1 else f"{shards[each.shard].name}/{each.name}" for each in members]
-        require_pictures(names, text)
-        labels, class_names = classes_by_folder([each.name for each in members])
-        if classes:
-            labels, class_names = classes_by_sample(members, classes)
-        return cls(text, names, labels, class_names, shards=shards, members=members)
+    def open(cls, archives: list[Path], text: str) -> TarCollection:
+        """Go through the archives' headers, unless that was done before. Raises UserError."""
+        index = indexed(archives, lambda: found_in(archives, text))
+        return cls(text, index.names, index.labels, index.class_names, archives=archives, index=index)
+
+    def where(self, number: int) -> str:
+        name = self.names[number] if len(self.archives) == 1 else self.names[number].split("/", 1)[1]
+        return f"{self.archive_of(number)}: {name}"
 
     @property
     def identity(self) -> str:
-        stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in self.shards]
-        return digest_of([*stats, *self.members])
+        stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in self.archives]
+        return digest_of([*stats, self.names_digest])
+
+    @property
+    def names_digest(self) -> str:
+        assert self.index is not None
+        return self.index.names_digest
+
+    def archive_of(self, number: int) -> Path:
+        """The file in which a picture lies."""
+        assert self.index is not None
+        return self.archives[int(self.index.shards[number])]
 
     def read(self, number: int) -> bytes:
-        member = self.members[number]
-        if member.size > MOST_BYTES:
-            raise too_large(member.name, member.size)
-        if is_compressed(self.shards[member.shard]):
+        assert self.index is not None
+        start, size, path = int(self.index.starts[number]), int(self.index.sizes[number]), self.archive_of(number)
+        if size > MOST_BYTES:
+            raise too_large(self.where(number), size)
+        if is_compressed(path):
             raise AssertionError("a compressed archive is read in its order only; see stream")
         try:
-            file = os.open(self.shards[member.shard], os.O_RDONLY)
+            file = os.open(path, os.O_RDONLY)
             try:
-                encoded = os.pread(file, member.size, member.start)
+                encoded = os.pread(file, size, start)
             finally:
                 os.close(file)
         except OSError as error:
-            raise bad_picture(self.names[number], error) from error
-        if len(encoded) < member.size:
-            raise BadPicture(self.names[number], f"{self.shards[member.shard].name} ends within it; copy it again")
+            raise bad_picture(self.where(number), error) from error
+        if len(encoded) < size:
+            raise BadPicture(self.where(number), f"{path.name} ends within it; copy it again")
         return encoded
 
     @property
     def is_random(self) -> bool:
         """Whether `read` can be asked for any picture at any time."""
-        return not any(map(is_compressed, self.shards))
+        return not any(map(is_compressed, self.archives))
 
-    def stream(self) -> Iterator[tuple[int, bytes | BadPicture]]:
+    def stream(self) -> Iterator[Encoded]:
         if self.is_random:
             yield from super().stream()
             return
         numbers = iter(range(len(self)))  # members lie in the order in which the headers were read; names may repeat
-        for path in self.shards:
+        for path in self.archives:
             with tarfile.open(path, "r|*") as archive:
                 for entry in archive:
                     if not entry.isfile() or not is_picture_name(entry.name):
                         continue
                     number = next(numbers, None)
-                    if number is None or self.members[number].name != entry.name:
+                    if number is None or self.names[number] != called(path, entry.name, self.archives):
                         raise UserError(f"{path} has changed while it was read; begin again")
                     if entry.size > MOST_BYTES:
-                        yield number, too_large(entry.name, entry.size)
+                        yield number, too_large(self.where(number), entry.size)
                         continue
                     file = archive.extractfile(entry)
                     yield number, b"" if file is None else file.read()
 
 
-def headers(path: Path) -> Iterator[tuple[str, int, int, str | None]]:
-    """Name, place and size of each plain file in a tar archive, and what is in it where that is a class.
+def called(path: Path, name: str, archives: list[Path]) -> str:
+    """What a picture is called: its path in its archive, after the archive's name where there are several."""
+    return name if len(archives) == 1 else f"{path.name}/{name}"
+
+
+def found_in(archives: list[Path], text: str) -> Index:
+    """Go through the archives' headers; says so where it takes longer than a moment. Raises UserError."""
+    members: list[str] = []
+    told: list[str | None] = []
+    shards, starts, sizes = array("i"), array("q"), array("q")
+    has_classes, begun, is_said = False, time.monotonic(), False
+    for number, path in enumerate(archives):
+        classes: dict[str, str] = {}
+        for name, start, size, content in headers(path):
+            if content is not None:
+                classes[sample_of(name)] = sys.intern(content.decode("utf-8", "replace").strip())
+            elif is_picture_name(name):
+                members.append(name)
+                shards.append(number)
+                starts.append(start)
+                sizes.append(size)
+        told += [classes.get(sample_of(name)) if classes else None for name in members[len(told) :]]
+        has_classes = has_classes or bool(classes)
+        if not is_said and time.monotonic() - begun > SECONDS_BEFORE_WORDS:
+            say(f"making an index of {text}: once, until a file changes")
+            is_said = True
+    names = [called(archives[shard], name, archives) for shard, name in zip(shards, members, strict=True)]
+    require_pictures(names, text)
+    labels, class_names = classes_by_sample(names, told) if has_classes else classes_by_folder(members)
+    arrays = (np.array(shards, np.int32), np.array(starts, np.int64), np.array(sizes, np.int64))
+    return Index(names, *arrays, labels, class_names, digest_of(names))
+
+
+def headers(path: Path) -> Iterator[Header]:
+    """Each plain file in a tar archive, and what is in it where that is a class.
+
+    Plain headers at the beginning, as most shards have no others, are read here: `tarfile` takes several times as long.
+    It reads the first one that is anything else, and all after it.
 
     Raises UserError.
     """
     try:
-        with tarfile.open(path, "r|*" if is_compressed(path) else "r:") as archive:
-            for entry in archive:
-                if not entry.isfile():
-                    continue
-                content = None
-                if entry.name.endswith(f".{CLASS_ENDING}") and entry.size <= MOST_CLASS_BYTES:
-                    file = archive.extractfile(entry)
-                    content = "" if file is None else file.read().decode("utf-8", "replace").strip()
-                yield entry.name, entry.offset_data, entry.size, content
+        with path.open("rb") as file:
+            if not is_compressed(path):
+                yield from _plain_headers(file)
+            begun = file.tell()
+            with tarfile.open(fileobj=file, mode="r|*" if is_compressed(path) else "r:") as archive:
+                for entry in archive:
+                    if not entry.isfile():
+                        continue
+                    content = None
+                    if is_class(entry.name, entry.size):
+                        member = archive.extractfile(entry)
+                        content = b"" if member is None else member.read()
+                    yield entry.name, entry.offset_data, entry.size, content
+                end = archive.offset
+            if not is_compressed(path):
+                file.seek(max(begun, end))
+                if file.read(tarfile.BLOCKSIZE).strip(b"\0"):  # what tarfile took for the archive's end
+                    raise tarfile.ReadError("a header within it is damaged")
     except TAR_ERRORS as error:
         raise UserError(f"{path} is not a readable tar archive ({error}); copy it again") from error
+
+
+def _plain_headers(file: BinaryIO) -> Iterator[Header]:
+    """The entries before the first that is no plain file with a plain header, where the file is left.
+
+    Source: https://pubs.opengroup.org/onlinepubs/9799919799/utilities/pax.html, "ustar Interchange Format".
+    """
+    place, room = 0, os.fstat(file.fileno()).st_size
+    while len(block := os.pread(file.fileno(), tarfile.BLOCKSIZE, place)) == tarfile.BLOCKSIZE:
+        found = _plain_header(block)
+        if found is None:
+            break
+        name, size = found
+        start = place + tarfile.BLOCKSIZE
+        place = start + -(-size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+        if place > room:
+            raise tarfile.ReadError("unexpected end of data")
+        yield name, start, size, os.pread(file.fileno(), size, start) if is_class(name, size) else None
+    file.seek(place)
+
+
+def _plain_header(block: bytes) -> tuple[str, int] | None:
+    """Name and size of a plain file; None for all other headers, and for what is none."""
+    if block[257:262] != b"ustar" or block[156:157] != tarfile.REGTYPE:
+        return None
+    try:
+        told, size = (int(field.strip(b" \0"), 8) for field in (block[148:156], block[124:136]))
+    except ValueError:  # numbers that octal digits cannot say
+        return None
+    if sum(block) - sum(block[148:156]) + 8 * ord(" ") != told:
+        return None
+    ends = (field.split(b"\0", 1)[0] for field in (block[:100], block[345:500]))
+    name, prefix = (end.decode("utf-8", "surrogateescape") for end in ends)
+    return f"{prefix}/{name}" if prefix else name, size
+
+
+def is_class(name: str, size: int) -> bool:
+    """Whether a file in an archive tells a sample's class."""
+    return name.endswith(f".{CLASS_ENDING}") and size <= MOST_CLASS_BYTES
 
 
 def is_compressed(path: Path) -> bool:
@@ -188,14 +272,13 @@ def is_compressed(path: Path) -> bool:
 
 def sample_of(name: str) -> str:
     """What files of one sample have in common: the path up to the first dot of the file's name."""
-    path = PurePosixPath(name)
-    return str(path.with_name(path.name.split(".", 1)[0]))
+    folder, slash, last = name.rpartition("/")
+    return f"{folder}{slash}{last.split('.', 1)[0]}"
 
 
-def classes_by_sample(members: list[Member], classes: dict[str, str]) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Class ids and names from the `.cls` files. Raises UserError where a picture has none."""
-    told = [classes.get(f"{each.shard}/{sample_of(each.name)}") for each in members]
-    missing = [each.name for each, name in zip(members, told, strict=True) if name is None]
+def classes_by_sample(names: list[str], told: list[str | None]) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Class ids and names from what the `.cls` files say of each picture. Raises UserError where one has none."""
+    missing = [name for name, content in zip(names, told, strict=True) if content is None]
     if missing:
         raise UserError(f"{shown(missing[0])} has no .cls beside it, but other pictures do ({len(missing)} have none)")
     found = [name for name in told if name is not None]

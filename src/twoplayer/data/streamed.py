@@ -2,8 +2,8 @@
 
 A batch is a function of its number, as everywhere: the order of a pass is drawn before any picture is read, so that a
 run goes on from any batch without reading those before it. Pictures that can be read in any order are shuffled all
-together. Those that lie in groups, such as the row groups of a Parquet file, are shuffled as whole groups, and then
-among the groups that are in memory together, so that each group is read once in a pass.
+together. Those that lie in groups, such as the row groups of a Parquet file, are read in lanes; see `data/lanes.py`.
+Of several processes that train together, each reads and decodes its own rows of each batch.
 """
 
 from __future__ import annotations
@@ -22,18 +22,17 @@ import torch
 from torch import Tensor
 
 from twoplayer.core.rng import Stream
-from twoplayer.data.collection import Collection, Group, tried
+from twoplayer.data.collection import Collection, Encoded, tried
 from twoplayer.data.form import Form
+from twoplayer.data.lanes import in_lanes
 from twoplayer.data.pictures import BadPicture, decode
 from twoplayer.ops.pyramid import halved
 
 if TYPE_CHECKING:
     from twoplayer.data.images import ImageData
 
-BUFFER = 4096
-"""Pictures of groups that are shuffled together, if they are not more than MOST_BUFFERED bytes; at least one group."""
-
-MOST_BUFFERED = 2**28
+WHOLE = slice(None)
+"""All rows of a batch."""
 
 SAMPLED = 64
 """Pictures of a sample that a thread decodes at a time."""
@@ -80,13 +79,14 @@ class Streamed(ABC):
         """How many pictures a pass has."""
 
     @abstractmethod
-    def batches(self, order: Stream, first: int, size: int) -> Iterator[Callable[[], Pixels]]:
+    def batches(self, order: Stream, first: int, size: int, rows: slice = WHOLE) -> Iterator[Callable[[], Pixels]]:
         """The work for the batches of a pass, from the one with number `first` on; a shorter last one may be there.
 
         Args:
             order: where the order of the pass is drawn.
             first: batches before it are not read.
             size: pictures per batch.
+            rows: which of each batch are made; they are the same pictures whichever others are made.
         """
 
     def sample(self, n: int) -> Iterator[Callable[[], Pixels]]:
@@ -118,9 +118,9 @@ class OnHost(Streamed):
     def __len__(self) -> int:
         return len(self.data)
 
-    def batches(self, order: Stream, first: int, size: int) -> Iterator[Callable[[], Pixels]]:
-        for rows in order.permutation(len(self))[first * size :].split(size):
-            yield partial(self._chosen, rows)
+    def batches(self, order: Stream, first: int, size: int, rows: slice = WHOLE) -> Iterator[Callable[[], Pixels]]:
+        for chosen in order.permutation(len(self))[first * size :].split(size):
+            yield partial(self._chosen, chosen[rows])
 
     def _chosen(self, rows: Tensor) -> Pixels:
         labels, conditions = (None if each is None else each[rows] for each in (self.data.labels, self.data.conditions))
@@ -141,19 +141,13 @@ class Decoded(Streamed):
     def __len__(self) -> int:
         return len(self.collection)
 
-    def batches(self, order: Stream, first: int, size: int) -> Iterator[Callable[[], Pixels]]:
+    def batches(self, order: Stream, first: int, size: int, rows: slice = WHOLE) -> Iterator[Callable[[], Pixels]]:
         if self.collection.groups is None:
             for chosen in order.permutation(len(self))[first * size :].split(size):
-                yield partial(self._read, chosen.tolist())
+                yield partial(self._read, chosen[rows].tolist())
             return
-        waiting: list[tuple[int, bytes | BadPicture]] = []
-        for found in self._in_blocks(order, first * size):
-            waiting += found
-            while len(waiting) >= size:
-                yield partial(self._made, waiting[:size])
-                del waiting[:size]
-        if waiting:
-            yield partial(self._made, waiting)
+        for encoded in in_lanes(self.collection, order, first, size, rows):
+            yield partial(self._made, encoded)
 
     def sample(self, n: int) -> Iterator[Callable[[], Pixels]]:
         if n < len(self):
@@ -165,7 +159,7 @@ class Decoded(Streamed):
     def _read(self, numbers: list[int]) -> Pixels:
         return self._made([(number, tried(self.collection, number)) for number in numbers])
 
-    def _made(self, encoded: list[tuple[int, bytes | BadPicture]]) -> Pixels:
+    def _made(self, encoded: list[Encoded]) -> Pixels:
         """Raises BadPicture."""
         images = []
         for number, content in encoded:
@@ -177,30 +171,3 @@ class Decoded(Streamed):
         labels = self.collection.labels
         ids = None if labels is None else torch.from_numpy(labels[[number for number, _ in encoded]])
         return Pixels(halved(torch.from_numpy(np.stack(images)), self.halvings), ids)
-
-    def _in_blocks(self, order: Stream, skipped: int) -> Iterator[list[tuple[int, bytes | BadPicture]]]:
-        """Encoded pictures in the order of a pass, a block of groups at a time, without the first `skipped`."""
-        groups = self.collection.groups
-        assert groups is not None
-        turns = order.child("groups").permutation(len(groups)).tolist()
-        for number, block in enumerate(_blocks([groups[turn] for turn in turns])):
-            rows = [row for group in block for row in group.rows]
-            if skipped < len(rows):
-                encoded = [(row, tried(self.collection, row)) for row in rows]
-                shuffled = order.child("block", number).permutation(len(rows))
-                yield [encoded[place] for place in shuffled[skipped:].tolist()]
-            skipped = max(skipped - len(rows), 0)
-
-
-def _blocks(groups: list[Group]) -> Iterator[list[Group]]:
-    """Groups that are in memory together."""
-    block: list[Group] = []
-    pictures = size = 0
-    for group in groups:
-        pictures, size = pictures + len(group.rows), size + group.size
-        if block and (pictures > BUFFER or size > MOST_BUFFERED):
-            yield block
-            block, pictures, size = [], len(group.rows), group.size
-        block.append(group)
-    if block:
-        yield block

@@ -14,12 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from twoplayer.core.batch import Batch
+from twoplayer.core.batch import Batch, rows_of
 from twoplayer.core.errors import UserError
 from twoplayer.core.protocols import Couples
 from twoplayer.core.rng import Stream
 from twoplayer.core.verdict import Verdict
-from twoplayer.training.shares import rows_of
 from twoplayer.training.step import Game, Moves, Player, Report
 
 T = TypeVar("T")

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from torch import Tensor
-
-from twoplayer.core.batch import Batch, BatchSupply, IndexedSupply
+from twoplayer.core.batch import Batch, BatchSupply, PartedSupply, rows_of
 from twoplayer.core.ranks import Ranks
 from twoplayer.core.rng import Stream
 from twoplayer.training.state import TrainingState
@@ -27,10 +23,8 @@ class Shared:
 
     def __getitem__(self, number: int) -> Batch:
         """This rank's part of the batch with that number."""
-        if isinstance(self.batches, IndexedSupply) and getattr(self.batches, "labeled", None) is None:
-            return self.batches.at(
-                self.batches.places(number)[self.rows], self.ranks.sliced(self.batches.flips(number))
-            )
+        if isinstance(self.batches, PartedSupply):
+            return self.batches.part(number, self.ranks)
         return rows_of(self.batches[number], self.rows)
 
     def some(self, n: int, stream: Stream) -> Batch:
@@ -52,19 +46,3 @@ class Following:
 
     def on_checkpoint(self, state: TrainingState, *, scheduled: bool) -> None:
         pass
-
-
-def rows_of(batch: Batch, rows: slice) -> Batch:
-    """Some images of a batch, and what is known about them."""
-
-    def chosen(values: Tensor | None) -> Tensor | None:
-        return None if values is None else values[rows]
-
-    labeled = None if batch.labeled is None else rows_of(batch.labeled, rows)
-    return replace(
-        batch,
-        images=batch.images[rows],
-        labels=chosen(batch.labels),
-        condition=chosen(batch.condition),
-        labeled=labeled,
-    )

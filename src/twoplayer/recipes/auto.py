@@ -16,6 +16,7 @@ from typing import Any
 
 from twoplayer.core.protocols import ImageShape
 from twoplayer.networks.paper_dcgan import fitting_blocks
+from twoplayer.networks.resnet import fitting_doublings
 from twoplayer.recipes.load import AUTO, Tree, merge
 
 RATE, GAMMA = 1e-3, 0.1
@@ -101,7 +102,7 @@ def _always() -> Tree:
         "title": "made for this data by `twoplayer train auto`",
         "data": {"split": "train"},
         "latents": {"name": "normal"},
-        "generator": {"name": "paper-dcgan", "kernel_size": 3},
+        "generator": {"name": "resnet"},
         "discriminator": {"name": "paper-dcgan", "kernel_size": 3, "normalization": "none"},
         "regularizers": [{"name": "r1"}, {"name": "r2"}],
         "play": {"name": "alternating"},
@@ -120,18 +121,18 @@ def _pictures(facts: Facts) -> list[Choice]:
 
 
 def _players(facts: Facts) -> list[Choice]:
-    blocks, color = fitting_blocks(facts.shape), facts.shape[0] == 3
-    height, width = (-(-side // 2**blocks) for side in facts.shape[1:])
-    depth = f"{facts.words} are halved {blocks} times, to {width}x{height}"
-    first = 64 if facts.accelerated else 32
+    doublings, halvings = fitting_doublings(facts.shape), fitting_blocks(facts.shape)
+    begin, end = ("x".join(str(-(-side // 2**n)) for side in facts.shape[:0:-1]) for n in (doublings, halvings))
+    color = facts.shape[0] == 3
+    width = 128 if facts.accelerated else 32
     room = "a GPU has room for" if facts.accelerated else "a processor gets further with narrow players:"
     kind = "color" if color else "gray"
     return [
         Choice("latents.dim", 128 if color else 64, f"directions in which {kind} pictures may vary"),
-        Choice("generator.n_blocks", blocks, depth + ", where G begins"),
-        Choice("discriminator.n_blocks", blocks, depth + ", where D ends"),
-        Choice("discriminator.n_filters", first, f"{room} {first} channels, twice as many after a halving"),
-        Choice("generator.n_filters", first * 2**blocks, "G begins with as many channels as D would reach"),
+        Choice("generator.n_blocks", doublings, f"G begins at {begin} and doubles {doublings} times to {facts.words}"),
+        Choice("discriminator.n_blocks", halvings, f"D halves {facts.words} {halvings} times, to {end}"),
+        Choice("generator.n_filters", width, f"{room} {width} channels on every map"),
+        Choice("discriminator.n_filters", width, f"{width} channels at first, twice as many after each halving"),
     ]
 
 

@@ -160,8 +160,8 @@ def _game(facts: Facts) -> list[Choice]:
 
 
 def _augmentation(facts: Facts) -> list[Choice]:
-    follows = "the distance to held-out images" if facts.held_out else "how sure D is of the images"
-    reason = f"{facts.n:,} images are few: D sees them changed, as often as {follows} calls for"
+    seen_by = "held-out images" if facts.held_out else "how sure it is of them"
+    reason = f"{facts.n:,} images are few: D sees them changed, the more the more it overfits, seen by {seen_by}"
     pace = "thousands of images from never to always; the published 500 are for longer trainings"
     return [Choice("augmentation.name", "adaptive", reason), Choice("augmentation.kimg", ADAPTED_KIMG, pace)]
 

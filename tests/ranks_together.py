@@ -17,6 +17,7 @@ import pytest
 import torch
 from torch import distributed
 
+from twoplayer.core.catalogue import Component, components
 from twoplayer.core.ranks import Ranks
 from twoplayer.core.rng import Stream
 from twoplayer.core.stop import StopRequest
@@ -167,3 +168,8 @@ def with_class_logits(*changes: str) -> Recipe:
     words = ["batch_size=24", "generator.batch_norm=false", "discriminator.conditional=false"]
     words += ["discriminator.class_logits=true", "regularizers=[{name: auxiliary-classifier}, {name: r1}]"]
     return load_recipe("digits-cgan", parse_overrides([*words, *changes]))
+
+
+def own_pieces(kind: type[Component]) -> list[str]:
+    """The names of our pieces of a kind: other tests add some of their own."""
+    return [name for name, piece in components(kind).items() if piece.__module__.startswith("twoplayer.")]

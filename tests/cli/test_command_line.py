@@ -221,12 +221,12 @@ def test_photographs_of_all_sizes(capsys: pytest.CaptureFixture[str], tmp_path: 
     assert "3 different ones, 45 x 45 to 80 x 40 pixels" in told
     assert "data.image_size=32, color" in told
     assert (tmp_path / "photos-pictures.png").is_file()
-    assert f"--data {folder} data.image_size=32 batch_size=3" in told
+    assert f"train    twoplayer train auto --data {folder}\n" in told
     (folder / "3.jpg").write_text("no picture")
     assert run(["data", str(folder), "--sheet", "elsewhere.png"]) == 0
     told = capsys.readouterr().out
     assert "3.jpg cannot be read" in told
-    assert "data.bad_images=skip" in told
+    assert f"twoplayer train auto --data {folder}" in told
     assert (tmp_path / "elsewhere.png").is_file()
     for number in range(3):
         (folder / f"{number}.png").unlink()

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 import twoplayer as tp
-from tests.ranks_together import CPU, digits, images_of, same, together, trained, with_class_logits
-from twoplayer.core.catalogue import components
+from tests.ranks_together import CPU, digits, images_of, own_pieces, same, together, trained, with_class_logits
 from twoplayer.core.errors import UserError
 from twoplayer.core.protocols import Objective, Regularizer
 from twoplayer.core.ranks import ALONE, Ranks
@@ -86,7 +85,7 @@ def test_games_whose_images_are_coupled_are_refused(rule: str) -> None:
 
 def test_every_objective_and_regularizer_was_asked() -> None:
     said = " ".join([*SAME, *REFUSED])
-    pieces = {*components(Objective), *components(Regularizer)}
+    pieces = {*own_pieces(Objective), *own_pieces(Regularizer)}
     pieces -= {"semi-supervised", "auxiliary-classifier"}  # feature matching for G; above
     assert [name for name in pieces if f"name={name}" not in said and f"name: {name}" not in said] == []
 

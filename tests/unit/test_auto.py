@@ -119,9 +119,11 @@ def test_a_folder_of_odd_pictures_is_trained_and_repeated(tmp_path: Path) -> Non
     for number in range(12):
         pixels = np.random.default_rng(number).integers(0, 256, (9 + number, 20, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / f"{number}.png")
+    (folder / "broken.jpg").write_text("no picture")
     run = tp.train("auto", "steps=2", data=folder, out=tmp_path / "run", quiet=True)
     recipe = load_recipe(str(run.folder.config))
     assert recipe.data.image_size == 8
+    assert recipe.data.bad_images == "skip"
     assert recipe.batch_size == 4
     assert recipe.reasons["data.image_size"].startswith("12 sizes")
     again = tp.train(run.folder.config, out=tmp_path / "again", quiet=True)

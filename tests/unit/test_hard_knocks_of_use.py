@@ -128,7 +128,9 @@ def test_one_image(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert len(load(place)) == 1
     assert run(["train", "--data", str(place), *TINY, "batch_size=1", "--quiet", "--out", str(tmp_path / "run")]) == 0
     assert run(["data", str(place)]) == 0
-    assert "batch_size=1\n" in capsys.readouterr().out
+    assert f"train auto --data {place}\n" in capsys.readouterr().out
+    assert run(["train", "auto", "--data", str(place), "steps=2", "--out", str(tmp_path / "chosen")]) == 0
+    assert "batch_size=1 " in capsys.readouterr().err
 
 
 def test_fewer_images_than_a_batch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

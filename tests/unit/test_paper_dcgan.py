@@ -73,9 +73,9 @@ def test_first_weights(build: Any) -> None:
 def test_normalization_is_absent_at_the_output_of_g_and_the_input_of_d() -> None:
     kinds = nn.Linear | nn.ConvTranspose2d | nn.Conv2d | BatchNorm
     names = [type(layer).__name__ for layer in layers(small_generator(), kinds)]
-    assert names == ["Linear", "BatchNorm", "SameConvTranspose2d", "BatchNorm", "SameConvTranspose2d"]
+    assert names == ["EdgeLinear", "BatchNorm", "SameConvTranspose2d", "BatchNorm", "EdgeSameConvTranspose2d"]
     names = [type(layer).__name__ for layer in layers(small_discriminator(), kinds)]
-    assert names == ["SameConv2d", "SameConv2d", "BatchNorm", "Linear"]
+    assert names == ["EdgeSameConv2d", "SameConv2d", "BatchNorm", "Linear"]
     for module in (small_generator(normalization="none"), small_discriminator(normalization="none")):
         assert not layers(module, BatchNorm | VirtualBatchNorm)
         assert all(layer.bias is not None for layer in layers(module, nn.Linear | nn.ConvTranspose2d | nn.Conv2d))

@@ -22,13 +22,13 @@ from tests.ranks_together import (
     digits,
     largest_difference,
     launched,
+    own_pieces,
     same,
     together,
     trained,
     with_class_logits,
 )
 from twoplayer.core.augmentation import Augmentation
-from twoplayer.core.catalogue import components
 from twoplayer.core.errors import UserError
 from twoplayer.core.protocols import Objective, Regularizer
 from twoplayer.core.ranks import ALONE, Ranks
@@ -70,7 +70,7 @@ def test_two_ranks_are_one_process_for_every_rule(rule: str, tmp_path: Path) -> 
 
 
 def test_every_piece_was_compared() -> None:
-    pieces = {name for kind in (Objective, Regularizer, Augmentation) for name in components(kind)}
+    pieces = {name for kind in (Objective, Regularizer, Augmentation) for name in own_pieces(kind)}
     said = " ".join(RULES)
     left = {name for name in pieces if f"name={name}" not in said and f"name: {name}" not in said}
     assert left == {"semi-supervised", "auxiliary-classifier"}  # below

@@ -13,7 +13,8 @@ import typer
 Words = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[RECIPE|FILE.yaml] [KEY=VALUE ...]", help="A recipe (default: digits) and what to change in it."
+        metavar="[RECIPE|FILE.yaml] [KEY=VALUE ...]",
+        help="A recipe (default: digits; auto: made for --data) and what to change in it.",
     ),
 ]
 

@@ -15,9 +15,9 @@ import torch
 
 import twoplayer as tp
 from tests.conftest import random_images
+from tests.ranks_together import TRAIN, launched
 from tests.unit.test_archives import encoded, tar
 from tests.unit.test_prepared import own_cache  # noqa: F401  (a fixture)
-from tests.unit.test_ranks import launched
 from tests.unit.test_streaming import CPU, FORM, PICTURES, WRITERS, batches_of, write_parquet
 from twoplayer.core.batch import Batch
 from twoplayer.core.cache import cache_folder
@@ -264,7 +264,7 @@ def test_two_processes_train_on_shards_as_one_does(tmp_path: Path) -> None:
     for name, source in (("tar", f"{tmp_path}/a-{{0..1}}.tar"), ("parquet", many)):
         out = tmp_path / name
         for steps in (["steps=5", "--data", source], ["steps=10", "--resume"]):
-            ranks = launched(2, [*(words if "--data" in steps else []), *steps, "--out", str(out)])
+            ranks = launched(2, [*TRAIN, *(words if "--data" in steps else []), *steps, "--out", str(out)])
             try:
                 said = [rank.communicate(timeout=300) for rank in ranks]
                 assert [rank.returncode for rank in ranks] == [0, 0], said

@@ -1,6 +1,6 @@
 """What several processes cost: a model of the time per step, beside what 1, 2 and 4 processes on this machine take.
 
-    TWOPLAYER_DATA=... python benchmarks/processes.py mnist-auto generator.normalization=none
+    TWOPLAYER_DATA=... python benchmarks/processes.py mnist-auto
     TWOPLAYER_DATA=... python benchmarks/processes.py digits generator.batch_norm=false batch_size=64
 
 The model: a step of p processes takes what one process takes for its share of the batch, as many times as processes

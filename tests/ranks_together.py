@@ -17,6 +17,8 @@ import pytest
 import torch
 from torch import distributed
 
+from twoplayer.core.augmentation import FollowsOverfitting
+from twoplayer.core.batch import Batch
 from twoplayer.core.catalogue import Component, components
 from twoplayer.core.ranks import Ranks
 from twoplayer.core.rng import Stream
@@ -27,8 +29,10 @@ from twoplayer.recipes.load import load_recipe, parse_overrides
 from twoplayer.recipes.schema import Recipe
 from twoplayer.training.accumulation import require_pieces
 from twoplayer.training.loop import Schedule, train
+from twoplayer.training.overfitting import HeldOut
 from twoplayer.training.shares import Following
 from twoplayer.training.state import TrainingState, new_state, prepare
+from twoplayer.watching import held_out_batches
 
 SECONDS = 60.0
 STEPS = 10
@@ -95,6 +99,8 @@ def trained(
         batches = Doubles(data, recipe.batch_size, Stream(recipe.seed).child("data"), CPU, **how)
         state = new_state(recipe, shape, len(data.class_names), CPU)
         prepare(state, recipe, batches)
+        if isinstance(state.game.augmentation, FollowsOverfitting) and recipe.data.split == "train":
+            state.held_out = in_float64(held_out_batches(recipe, state.game.augmentation.follows, CPU))
         state.game = replace(state.game, ranks=ranks)
         require_pieces(state.game, recipe.batch_size)
         if begun is not None:
@@ -104,6 +110,17 @@ def trained(
         return {"state": state.tree(), "lines": seen.lines}
     finally:
         torch.set_default_dtype(before)
+
+
+def in_float64(held_out: HeldOut | None) -> HeldOut:
+    """The same batches for players in float64."""
+    assert held_out is not None, "there are images that are not trained on"
+
+    def draw(stream: Stream, ranks: Ranks) -> Batch:
+        batch = held_out(stream, ranks)
+        return replace(batch, images=batch.images.double())
+
+    return draw
 
 
 class Doubles(IndexedBatches):

@@ -77,14 +77,11 @@ def train(
     keep_compiled()
     chosen = choose_device(device)
     with stop.listening(), joined(chosen) as ranks:
-
-        def found() -> Recipe:
-            return _located(_resolved(folder, named, changes, chosen, stop, resume=resume, quiet=quiet))
-
-        resolved = ranks.told(found() if ranks.writes else None)
-        assert resolved is not None
-        _require_one_game(resolved, ranks)
-        _require_trackers(resolved)
+        if named == AUTO and not resume:
+            resolved = _chosen(folder, changes, chosen, stop, ranks, quiet=quiet)
+        else:
+            resolved = _told(folder, named, changes, ranks, resume=resume)
+        _require_possible(resolved, ranks)
         with explaining_memory(resolved):
             loaded = load_data(resolved.data, quiet=quiet, stop=stop)
         with explaining_memory(resolved, loaded):
@@ -109,44 +106,57 @@ def _require_resumed(*, resumed: bool, other_processes: bool) -> None:
         raise UserError("--other-processes says how a run goes on: it belongs to --resume")
 
 
-def _require_trackers(recipe: Recipe) -> None:
-    """Raise UserError when a service that is to be told cannot be."""
+def _require_possible(recipe: Recipe, ranks: Ranks) -> None:
+    """Raise UserError when several processes are to train several games, or a service that is to be told cannot be."""
     for tracker in recipe.tracking:
         tracker.require()
-
-
-def _require_one_game(recipe: Recipe, ranks: Ranks) -> None:
-    """Raise UserError when several processes are to train several games."""
     if ranks.count > 1 and (recipe.seeds > 1 or recipe.levels):
         what = f"seeds={recipe.seeds}" if recipe.seeds > 1 else "a pyramid"
         raise UserError(f"{what} is several trainings: start each with its own {ranks.count} processes")
 
 
-def _resolved(
-    folder: RunFolder | None,
-    named: str | None,
-    changes: list[Override],
-    device: torch.device,
-    stop: StopRequest,
-    *,
-    resume: bool,
-    quiet: bool,
+def _told(
+    folder: RunFolder | None, named: str | None, changes: list[Override], ranks: Ranks, *, resume: bool
 ) -> Recipe:
+    """The recipe that the first rank read, on all ranks."""
+    told = ranks.told(_resolved(folder, named, changes, resume=resume) if ranks.writes else None)
+    assert told is not None
+    return told
+
+
+def _resolved(folder: RunFolder | None, named: str | None, changes: list[Override], *, resume: bool) -> Recipe:
     """The recipe that is meant, in a folder that suits it. Raises UserError."""
     if not resume:
+        recipe = load_recipe(named or "digits", changes)
         if folder is not None:
             folder.require_free()
-        if named != AUTO:
-            return load_recipe(named or "digits", changes)
-        chosen = choose_recipe(changes, device, quiet=quiet, stop=stop)
-        if not quiet:
-            for line in chosen.lines():
-                say(line)
-        return chosen.recipe
+        return _located(recipe)
     if folder is None:
         raise UserError("--resume needs --out RUN, the run to continue")
     folder.require()
-    return resumed_recipe(str(folder.config), named, changes)
+    return _located(resumed_recipe(str(folder.config), None if named == AUTO else named, changes))
+
+
+def _chosen(
+    folder: RunFolder | None,
+    changes: list[Override],
+    device: torch.device,
+    stop: StopRequest,
+    ranks: Ranks,
+    *,
+    quiet: bool,
+) -> Recipe:
+    """The recipe that is made for the data. Raises UserError.
+
+    All ranks look at the data: those that only waited for an answer would not wait as long as decoding may take.
+    """
+    if folder is not None and ranks.writes:
+        folder.require_free()
+    found = choose_recipe(changes, device, quiet=quiet or not ranks.writes, stop=stop, processes=ranks.count)
+    if ranks.writes and not quiet:
+        for line in found.lines():
+            say(line)
+    return ranks.told(_located(found.recipe))
 
 
 def _run_seeds(

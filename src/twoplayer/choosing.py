@@ -12,17 +12,22 @@ from torch import Tensor
 from twoplayer.core.batch import to_float
 from twoplayer.core.errors import UserError
 from twoplayer.core.stop import StopRequest
+from twoplayer.data.form import Form
 from twoplayer.data.images import ImageData
 from twoplayer.data.inspect import may_be_skipped
 from twoplayer.data.source import Source, open_source, some_of, title_of
 from twoplayer.data.survey import Survey
 from twoplayer.loading import load_data
-from twoplayer.recipes.auto import Choice, Facts, recipe_tree
+from twoplayer.recipes.auto import Choice, Facts, batch_of, recipe_tree
 from twoplayer.recipes.load import AUTO, Override, check, merge
 from twoplayer.recipes.schema import DataOptions, Recipe
+from twoplayer.session import explaining_memory
 
 COMPARED = 1000
 """Images whose mirror images are compared with as many others."""
+
+LONGEST_NAME = 100
+"""Of a recipe."""
 
 COLORLESS = 8
 """How far the channels of a gray picture may lie apart, of 255: what JPEG leaves."""
@@ -47,8 +52,17 @@ class Chosen:
         return [f"auto: {self.seen}", *(f"{words:{width}}  {self.recipe.reasons[key]}" for key, words in said.items())]
 
 
-def choose_recipe(changes: list[Override], device: torch.device, *, quiet: bool, stop: StopRequest) -> Chosen:
+def choose_recipe(
+    changes: list[Override], device: torch.device, *, quiet: bool, stop: StopRequest, processes: int = 1
+) -> Chosen:
     """The recipe that suits the data which the changes name; what they say is not chosen.
+
+    Args:
+        changes: the user's words.
+        device: where the training will be.
+        quiet: show no progress of decoding.
+        stop: where signals are noticed.
+        processes: how many train together.
 
     Raises UserError where no data is named, or something that was said is wrong.
     """
@@ -58,34 +72,50 @@ def choose_recipe(changes: list[Override], device: torch.device, *, quiet: bool,
     skeleton = check(unseen)
     said = skeleton.data
     source = open_source(said.source)
-    seen = form_choices(source.survey(said.split), said)
-    options = said.model_copy(update={choice.key.removeprefix("data."): choice.value for choice in seen})
-    data = load_data(options, quiet=quiet, stop=stop)
-    facts = facts_of(data, source, options, device)
+    with explaining_memory(skeleton):
+        seen = form_choices(source.survey(said.split), said)
+        options = said.model_copy(update={choice.key.removeprefix("data."): choice.value for choice in seen})
+        data = load_data(options, quiet=quiet, stop=stop)
+        facts = with_words(replace(facts_of(data, source, options, device), processes=processes), changes, skeleton)
+    tree = recipe_tree(facts, seen) | {"name": f"{AUTO}-{title_of(source.text)}"[:LONGEST_NAME]}
+    tree["data"]["source"] = said.source
+    return Chosen(check(merge(tree, changes)), in_words(facts, data))
+
+
+def with_words(facts: Facts, changes: list[Override], said: Recipe) -> Facts:
+    """The facts with what a user said that other choices follow."""
     words = {path[0] for path, _ in changes}
     if "batch_size" in words:
-        facts = replace(facts, batch_size=skeleton.batch_size)
+        facts = replace(facts, batch_size=said.batch_size)
     if words & {"steps", "epochs"}:
-        facts = replace(facts, steps=skeleton.total_steps(max(facts.n // skeleton.batch_size, 1)))
-    tree = recipe_tree(facts, seen) | {"name": f"{AUTO}-{title_of(source.text)}"}
-    return Chosen(check(merge(tree, changes)), in_words(facts, data))
+        facts = replace(facts, steps=said.total_steps(max(facts.n // batch_of(facts).value, 1)))
+    augmented = any(path[0] == "augmentation" and len(path) > 1 for path, _ in changes)
+    return replace(facts, augmented=augmented, discriminator_steps=said.play.discriminator_steps)
 
 
 def form_choices(survey: Survey, said: DataOptions) -> list[Choice]:
     """What the pictures have to be brought to, where nothing was said about it."""
     found: list[Choice] = []
     form = survey.form
+    if said.cache == "none":
+        form = Form(form.image_size or min(min(survey.sizes, default=(1, 1))), form.channels)
     if said.image_size is None and form.image_size is not None:
-        sizes = f"{len(survey.sizes):,} sizes" if len(survey.sizes) > 1 else "large pictures"
-        found.append(Choice("data.image_size", form.image_size, f"{sizes}: a power of two that most reach, at most 64"))
+        found.append(Choice("data.image_size", form.image_size, _why_that_size(survey)))
     if said.channels is None and len(survey.sheet) and form.channels == 3 and is_colorless(survey.sheet):
         found.append(Choice("data.channels", 1, "the pictures looked at are gray, though their files could hold color"))
-    elif said.channels is None and len(survey.modes) > 1:
+    elif said.channels is None and (len(survey.modes) > 1 or said.cache == "none"):
         kinds = " and ".join(mode for mode, _ in survey.modes.most_common(2))
-        found.append(Choice("data.channels", form.channels, f"files of several kinds ({kinds})"))
+        found.append(Choice("data.channels", form.channels, f"the files hold {kinds}"))
     if said.bad_images == "error" and may_be_skipped(survey):
         found.append(Choice("data.bad_images", "skip", f"{len(survey.broken):,} cannot be read; others are enough"))
     return found
+
+
+def _why_that_size(survey: Survey) -> str:
+    if survey.form.image_size is None:
+        return "the size of all pictures, which has to be said where they are decoded as they come"
+    sizes = f"{len(survey.sizes):,} sizes" if len(survey.sizes) > 1 else "large pictures"
+    return f"{sizes}: a power of two that most reach, at most 64"
 
 
 def is_colorless(sheet: np.ndarray) -> bool:

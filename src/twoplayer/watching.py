@@ -14,6 +14,7 @@ from torch import nn
 from twoplayer.core.batch import Batch
 from twoplayer.core.errors import UserError
 from twoplayer.core.protocols import Supervised
+from twoplayer.core.ranks import Ranks
 from twoplayer.core.rng import Stream
 from twoplayer.core.tracking import Tracked, Tracker, Tracking
 from twoplayer.data.batches import Batches, IndexedBatches
@@ -157,8 +158,9 @@ def held_out_batches(
         return None
     found, n = batches, len(batches.images)
 
-    def draw(stream: Stream) -> Batch:
-        places = stream.child("order").permutation(n)[torch.arange(recipe.batch_size) % n]
+    def draw(stream: Stream, ranks: Ranks) -> Batch:
+        order = stream.child("order").permutation(n)
+        places = order[torch.arange(recipe.batch_size)[ranks.rows(recipe.batch_size)] % n]
         return found.at(places.to(found.images.device), stream.child("flip"))
 
     return draw

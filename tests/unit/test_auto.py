@@ -65,9 +65,13 @@ def test_the_rhythm_follows_the_length_that_was_said(tmp_path: Path) -> None:
     assert "batch_size" not in recipe.reasons
     assert recipe.average is not None
     assert recipe.average.half_life_kimg == pytest.approx(1.6)
-    by_epochs = chosen("data.source=digits", "epochs=2")
+    by_epochs, by_steps = (
+        chosen("data.source=digits", "data.limit=100", words) for words in ("epochs=100", "steps=300")
+    )
     assert by_epochs.steps is None
-    assert by_epochs.epochs == 2
+    assert by_epochs.total_steps(100 // by_epochs.batch_size) == 300
+    for key in ("average", "log_every", "sample_every", "checkpoint_every"):
+        assert getattr(by_epochs, key) == getattr(by_steps, key)
 
 
 def test_what_is_said_is_not_chosen_and_has_no_reason() -> None:
@@ -83,12 +87,17 @@ def test_what_is_said_is_not_chosen_and_has_no_reason() -> None:
 
 def test_reasons_end_with_what_they_speak_of() -> None:
     tree = {"batch_size": 2, "generator": {"name": "dcgan", "n_filters": 8}, "rules": [{"name": "r1", "gamma": 1.0}]}
-    tree |= {"reasons": {"batch_size": "a", "generator.n_filters": "b", "rules.r1.gamma": "c"}}
+    tree |= {
+        "data": {"source": "digits"},
+        "reasons": {"batch_size": "a", "generator.n_filters": "b", "rules.r1.gamma": "c"},
+    }
     for words, kept in (
         (["batch_size=3"], {"generator.n_filters", "rules.r1.gamma"}),
         (["generator.name=mlp"], {"batch_size", "rules.r1.gamma"}),
         (["generator.name=dcgan", "rules=[]"], {"batch_size", "generator.n_filters"}),
         (["rules.r1.gamma=2"], {"batch_size", "generator.n_filters"}),
+        (["rules.0.gamma=2"], {"batch_size", "generator.n_filters"}),
+        (["data.source=mnist"], set()),
         ([], {"batch_size", "generator.n_filters", "rules.r1.gamma"}),
     ):
         assert merge(tree, parse_overrides(words))["reasons"].keys() == kept
@@ -128,8 +137,10 @@ def test_a_folder_of_odd_pictures_is_trained_and_repeated(tmp_path: Path) -> Non
     assert recipe.reasons["data.image_size"].startswith("12 sizes")
     again = tp.train(run.folder.config, out=tmp_path / "again", quiet=True)
     assert torch.equal(run.sample(4, 0), again.sample(4, 0))
-    longer = tp.train(out=tmp_path / "run", resume=True, steps=3, quiet=True)
+    longer = tp.train("auto", out=tmp_path / "run", resume=True, steps=3, quiet=True)
     assert longer.folder.checkpoint_steps()[-1] == 3
+    left = load_recipe(str(run.folder.config)).reasons
+    assert left == {key: why for key, why in recipe.reasons.items() if key != "steps"}
 
 
 def test_it_says_what_it_chose_and_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -140,6 +151,33 @@ def test_it_says_what_it_chose_and_why(tmp_path: Path, capsys: pytest.CaptureFix
     assert "auto: 1,438 gray images of 8x8 pixels from digits; others are held out" in said
     assert "batch_size=64  " in said
     assert "generator.n_filters=8  " not in said
+
+
+def test_pictures_that_are_decoded_as_they_come(tmp_path: Path) -> None:
+    folder = tmp_path / ("a" * 150)
+    folder.mkdir()
+    for number in range(8):
+        Image.fromarray(np.full((16, 24, 3), 20 * number, np.uint8)).save(folder / f"{number}.png")
+    recipe = chosen(f"data.source={folder}", "data.cache=none", "data.channels=3")
+    assert (recipe.data.image_size, recipe.data.channels, recipe.data.flip) == (16, 3, False)
+    assert recipe.name == f"auto-{'a' * 95}"
+
+
+def test_some_classes_several_seeds_and_processes(tmp_path: Path) -> None:
+    run = tp.train(
+        "auto", "data.classes=['3','4']", "steps=1", "seeds=2", data="digits", out=tmp_path / "runs", quiet=True
+    )
+    assert run.folder.path.name == "seed-0"
+    assert load_recipe(str(run.folder.config)).data.classes == ("3", "4")
+    assert [made(Facts(12, (1, 8, 8), processes=processes)).batch_size for processes in (1, 3, 8)] == [4, 3, 8]
+    assert made(Facts(60_000, (1, 8, 8), processes=6)).batch_size == 60
+
+
+def test_what_is_said_about_an_augmentation_asks_for_one() -> None:
+    assert made(Facts(60_000, (1, 8, 8), augmented=True)).augmentation is not None
+    recipe = chosen("data.source=digits", "augmentation.kimg=7")
+    assert recipe.augmentation is not None
+    assert recipe.augmentation.model_dump()["kimg"] == 7
 
 
 def test_without_data_it_says_what_is_missing(tmp_path: Path) -> None:

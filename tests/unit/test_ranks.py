@@ -69,6 +69,17 @@ def test_two_ranks_are_one_process_for_every_rule(rule: str, tmp_path: Path) -> 
     assert largest_difference(found[0]["state"], found[1]["state"]) == 0.0
 
 
+@pytest.mark.parametrize("count", [2, 4])
+def test_ranks_follow_the_same_overfitting_of_held_out_images(count: int, tmp_path: Path) -> None:
+    recipe = digits(
+        "augmentation={name: adaptive, every: 2, kimg: 1, start: 0.5}", "data.split=train", "data.flip=true"
+    )
+    alone = trained(recipe, (1, 8, 8), ALONE)
+    assert alone["lines"][0]["augmentation/overfitting"] != 0.0
+    for each in together(count, tmp_path / "ranks", lambda ranks: trained(recipe, (1, 8, 8), ranks)):
+        same(each, alone)
+
+
 def test_every_piece_was_compared() -> None:
     pieces = {name for kind in (Objective, Regularizer, Augmentation) for name in own_pieces(kind)}
     said = " ".join(RULES)

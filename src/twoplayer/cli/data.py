@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-
-if TYPE_CHECKING:
-    from twoplayer.recipes.schema import Recipe
 
 
 def data(
@@ -29,8 +26,8 @@ def data(
     from twoplayer.recipes.load import AUTO
     from twoplayer.runs.grid import save_png, tile
 
-    opened, recipe = open_source(source), recipe_for(source)
-    survey = opened.survey(recipe.data.split if recipe else "train")
+    opened = open_source(source)
+    survey = opened.survey("train")
     for label, text in describe(survey, opened.text).items():
         typer.echo(f"{label:8} {text}")
     for problem in problems(survey):
@@ -41,15 +38,3 @@ def data(
     save_png(tile(torch.from_numpy(survey.sheet)), place)
     typer.echo(f"sheet    {place}")
     typer.echo(f"train    {shlex.join(['twoplayer', 'train', AUTO, '--data', source])}")
-    if recipe is not None:
-        typer.echo(f"or       twoplayer train {recipe.name}")
-
-
-def recipe_for(source: str) -> Recipe | None:
-    """A recipe that was made for this source, if there is one."""
-    from twoplayer.recipes.load import load_recipe, recipe_names
-
-    known = [
-        recipe for recipe in map(load_recipe, recipe_names()) if recipe.data.source == source and not recipe.levels
-    ]
-    return known[0] if known else None

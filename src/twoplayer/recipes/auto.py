@@ -50,6 +50,9 @@ class Facts:
         accelerated: the training has a GPU.
         batch_size: where it has been said.
         steps: where they have been said.
+        processes: how many train together; each has an equal share of a batch.
+        discriminator_steps: D updates per G update.
+        augmented: something has been said about the augmentation.
     """
 
     n: int
@@ -59,6 +62,9 @@ class Facts:
     accelerated: bool = False
     batch_size: int | None = None
     steps: int | None = None
+    processes: int = 1
+    discriminator_steps: int = 1
+    augmented: bool = False
 
     @property
     def words(self) -> str:
@@ -77,9 +83,8 @@ class Choice:
 
 def choices(facts: Facts) -> list[Choice]:
     """All that depends on the data and the device."""
-    batch = _batch(facts)
-    length = _length(facts, facts.batch_size or batch.value)
-    return [*_pictures(facts), *_players(facts), batch, *_game(facts), *length]
+    batch = batch_of(facts)
+    return [*_pictures(facts), *_players(facts), batch, *_game(facts), *_length(facts, batch.value)]
 
 
 def recipe_tree(facts: Facts, further: Iterable[Choice] = ()) -> Tree:
@@ -114,7 +119,7 @@ def _always() -> Tree:
 
 def _pictures(facts: Facts) -> list[Choice]:
     if facts.mirrored is None:
-        return [Choice("data.flip", False, "the pictures are decoded as they come; nobody looked at mirror images")]
+        return [Choice("data.flip", False, "mirror images could not be compared: too few pictures, or not in memory")]
     flip = facts.mirrored < MIRRORED
     words = f"a mirrored picture is {facts.mirrored:.2f} times as far from the others as the picture itself"
     return [Choice("data.flip", flip, f"{words}: {'one more of them' if flip else 'not one of them'}")]
@@ -136,12 +141,18 @@ def _players(facts: Facts) -> list[Choice]:
     ]
 
 
-def _batch(facts: Facts) -> Choice:
+def batch_of(facts: Facts) -> Choice:
+    """How many images are in a batch; the same for all processes together."""
     usual = 256 if facts.accelerated else 64
+    if facts.batch_size is not None:
+        return Choice("batch_size", facts.batch_size, "as it was said")
     if facts.n >= 2 * usual:
-        return Choice("batch_size", usual, "enough for steady gradients; larger ones make fewer steps in the same time")
-    batch = 2 ** max((facts.n // 2).bit_length() - 1, 0)
-    return Choice("batch_size", batch, f"at most half of the {facts.n:,} images, a power of two")
+        batch, reason = usual, "enough for steady gradients; larger ones make fewer steps in the same time"
+    else:
+        batch = 2 ** max((facts.n // 2).bit_length() - 1, 0)
+        reason = f"a power of two, at most half of the {facts.n:,} images" if facts.n > 1 else "there is one image"
+    shares = max(batch // facts.processes, 1) * facts.processes
+    return Choice("batch_size", shares, reason if shares == batch else f"equal shares for {facts.processes} processes")
 
 
 def _game(facts: Facts) -> list[Choice]:
@@ -156,22 +167,23 @@ def _game(facts: Facts) -> list[Choice]:
         Choice("regularizers.r1.gamma", gamma, slope),
         Choice("regularizers.r2.gamma", gamma, "as for reals"),
     ]
-    return [*found, *_augmentation(facts)] if few else found
+    return [*found, *_augmentation(facts)] if few or facts.augmented else found
 
 
 def _augmentation(facts: Facts) -> list[Choice]:
     seen_by = "held-out images" if facts.held_out else "how sure it is of them"
-    reason = f"{facts.n:,} images are few: D sees them changed, the more the more it overfits, seen by {seen_by}"
+    few = "few" if facts.n < FEW_IMAGES else "not few, but changes were asked for"
+    reason = f"{facts.n:,} images are {few}: D sees them changed, the more the more it overfits, seen by {seen_by}"
     pace = "thousands of images from never to always; the published 500 are for longer trainings"
     return [Choice("augmentation.name", "adaptive", reason), Choice("augmentation.kimg", ADAPTED_KIMG, pace)]
 
 
 def _length(facts: Facts, batch: int) -> list[Choice]:
     on_processor = KIMG_OF_LARGE if math.prod(facts.shape) > LARGE else KIMG
-    usual = round((GPU_KIMG if facts.accelerated else on_processor) * 1000 / batch)
+    usual = round((GPU_KIMG if facts.accelerated else on_processor) * 1000 / batch / facts.discriminator_steps)
     steps = facts.steps or usual
-    kimg = steps * batch / 1000
-    passes = steps * batch / facts.n
+    kimg = steps * batch * facts.discriminator_steps / 1000
+    passes = 1000 * kimg / facts.n
     every = round_down(steps / 40)
     return [
         Choice("steps", usual, f"{kimg:,.0f} thousand images, {passes:,.0f} passes; more is better, and may be added"),

@@ -122,7 +122,7 @@ def merge(base: Tree, overrides: list[Override]) -> Tree:
 
     A piece that gets another `name` starts from its own defaults, whatever the order of the words. Saying `steps`
     takes `epochs` away and the other way round. An element of a list is addressed by its `name` or its place. What is
-    overridden loses its reasons.
+    overridden loses its reasons; for other data, everything.
     """
     merged: Tree = _copy(base)
     said = {path[0] for path, _ in overrides if len(path) == 1}
@@ -134,9 +134,29 @@ def merge(base: Tree, overrides: list[Override]) -> Tree:
         else:
             _put(merged, path, value, ".".join(path))
     if isinstance(merged.get("reasons"), dict):
-        paths = [path for path, _ in overrides]
+        paths = [_by_name(base, path) for path, _ in overrides]
+        if _source_of(base) not in (None, _source_of(merged)):
+            paths.append([])
         merged["reasons"] = {key: why for key, why in merged["reasons"].items() if _is_untouched(merged, key, paths)}
     return merged
+
+
+def _by_name(tree: Any, path: list[str]) -> list[str]:
+    """The same path with the names of list elements in place of their places."""
+    named = []
+    for key in path:
+        if isinstance(tree, list) and key.isdecimal() and int(key) < len(tree):
+            tree = tree[int(key)]
+            named.append(tree.get("name", key) if isinstance(tree, dict) else key)
+        else:
+            tree = tree.get(key) if isinstance(tree, dict) else None
+            named.append(key)
+    return named
+
+
+def _source_of(tree: Tree) -> Any:
+    data = tree.get("data")
+    return data.get("source") if isinstance(data, dict) else None
 
 
 def _is_untouched(tree: Tree, key: str, paths: list[list[str]]) -> bool:

@@ -48,6 +48,7 @@ def resumed_recipe(config: str, recipe: str | None, changes: list[Override]) -> 
     kept = {key: getattr(own, key) for key in LOGGING if key not in said}
     length = own if not said & {"steps", "epochs"} else asked
     kept |= {key: getattr(length, key) for key in ("steps", "epochs")}
+    kept["reasons"] = merge(read_recipe(config), changes).get("reasons", {})
     kept["stop"] = asked.stop if "stop" in said else own.stop
     return asked.model_copy(update=kept)
 

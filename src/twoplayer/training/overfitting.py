@@ -11,11 +11,12 @@ from twoplayer.core.augmentation import FollowsOverfitting
 from twoplayer.core.batch import Batch
 from twoplayer.core.modes import mode
 from twoplayer.core.protocols import Probabilistic
+from twoplayer.core.ranks import Ranks
 from twoplayer.core.rng import Stream
 from twoplayer.training.step import Game, Report
 
-HeldOut = Callable[[Stream], Batch]
-"""As many images that are not trained on as a batch has; always the same for one stream."""
+HeldOut = Callable[[Stream, Ranks], Batch]
+"""As many images that are not trained on as a batch has, or a rank's rows of them; always the same for one stream."""
 
 
 def follow_overfitting(
@@ -35,7 +36,8 @@ def follow_overfitting(
     if not isinstance(changes, FollowsOverfitting):
         return {}
     if step % changes.every == 0:
-        part, whole = overfitting(game, real, None if held_out is None else held_out(stream.child("held out")), stream)
+        others = None if held_out is None else held_out(stream.child("held out"), game.ranks)
+        part, whole = overfitting(game, real, others, stream)
         game.ranks.mean_([part, whole])
         changes.follow(part, whole, changes.every * images_per_step)
     return changes.report()

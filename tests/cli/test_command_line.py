@@ -74,7 +74,7 @@ def test_data(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["data", "digits"]) == 0
     told = capsys.readouterr().out
     assert "warning" not in told
-    for part in ("1,797", "8 x 8 pixels", "gray", "0 (1", "digits-pictures.png", "twoplayer train digits"):
+    for part in ("1,438", "8 x 8 pixels", "gray", "0 (1", "digits-pictures.png", "train auto --data digits"):
         assert part in told, part
 
 

@@ -135,7 +135,10 @@ class Sampler(ABC):
         Args:
             folder: where to; empty, or begun with the same arguments and the same generator.
             n: how many, at most a billion.
-            seed, best_of, labels, truncation: as for `sample`.
+            seed: as for `sample`.
+            best_of: as for `sample`.
+            labels: as for `sample`.
+            truncation: as for `sample`.
             per_shard: how many pictures lie in each file.
             ranks: this process among all that write, see `core.joining.joined`.
             told: on rank 0, is told how many of the missing pictures are there.

@@ -193,7 +193,9 @@ def test_every_exit_code_of_a_process(cli: Cli) -> None:
     assert refused.stdout == ""
     assert (
         refused.stderr
-        == "twoplayer: unknown recipe 'digts'; did you mean 'digits'? (known: " + ", ".join(recipe_names()) + ")\n"
+        == "twoplayer: unknown recipe 'digts'; did you mean 'digits'? (known: "
+        + ", ".join(recipe_names())
+        + ", auto)\n"
     )
 
 

@@ -177,7 +177,7 @@ def test_the_probability_rises_when_d_tells_training_images_from_others(
     """D says 0.5 of training images and 0 of fakes; 16 of 160 images are a tenth of the way from 0 to 1."""
     game = judged_by_brightness().game
     for step in (1, 2, 3):
-        report = follow_overfitting(game, bright(0.5), lambda _: bright(held_out), Stream(0), step, 8)
+        report = follow_overfitting(game, bright(0.5), lambda *_: bright(held_out), Stream(0), step, 8)
     torch.testing.assert_close(report["augmentation/probability"], torch.tensor(probability))
     torch.testing.assert_close(report["augmentation/overfitting"], torch.tensor(found))
 

@@ -22,6 +22,9 @@ SECONDS_BETWEEN_SIGNS = 1.0
 SECONDS_OF_PATIENCE = 20.0
 """Without a sign of life; after that a process counts as dead."""
 
+SECONDS_TO_END = 5.0
+"""For a sign of life that is under way."""
+
 PREFIX = "twoplayer"
 _times_joined = count()
 """The same on all ranks; what was said in an earlier time is not heard in a later one."""
@@ -71,7 +74,7 @@ def joined(device: torch.device, patience: timedelta | None = None) -> Iterator[
         watch.say(ENDED, f"{type(error).__name__}: {error}".splitlines()[0])
         raise
     finally:
-        watch.finished.set()
+        watch.end()
 
 
 class Watch:
@@ -95,13 +98,23 @@ class Watch:
         self.seen: dict[int, tuple[bytes, float]] = {}
         self.missing: str | None = None
         self.heard = 0.0
+        self.threads: list[threading.Thread] = []
 
     def begin(self) -> None:
         """Say who this is, and watch from now on."""
         self.say("name", f"rank {self.ranks.index} (process {os.getpid()} on {socket.gethostname()})")
         self.heard = time.monotonic()
-        for work in (self._listen, self._watch):
-            threading.Thread(target=work, name="ranks", daemon=True).start()
+        self.threads = [
+            threading.Thread(target=work, name="ranks", daemon=True) for work in (self._listen, self._watch)
+        ]
+        for thread in self.threads:
+            thread.start()
+
+    def end(self) -> None:
+        """Watch no longer. A thread that is still in the store when Python ends would abort the process."""
+        self.finished.set()
+        for thread in self.threads:
+            thread.join(SECONDS_TO_END)
 
     def say(self, what: str, words: str) -> None:
         """Something about this process, for the others."""

@@ -12,6 +12,8 @@ import pytest
 import torch
 
 import twoplayer as tp
+from twoplayer.recipes.schema import Recipe
+from twoplayer.runs.snapshot import SnapshotInfo
 
 TINY = (
     "steps=6",
@@ -78,3 +80,20 @@ def mnist_folder() -> Path:
 def random_images(n: int, shape: tuple[int, int, int] = (1, 8, 8), seed: int = 0) -> torch.Tensor:
     """Random uint8 images."""
     return torch.randint(0, 256, (n, *shape), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+
+
+def untrained(recipe: Recipe) -> tuple[torch.nn.Module, SnapshotInfo]:
+    """A generator of 8x8 digits as a run would have it, with its first weights."""
+    info = SnapshotInfo(
+        recipe=recipe.name,
+        step=0,
+        kimg=0.0,
+        image_shape=(1, 8, 8),
+        class_names=tuple("0123456789"),
+        data_source="digits",
+        data_sha256="0",
+        latents=recipe.latents,
+        generator=recipe.generator,
+    )
+    torch.manual_seed(0)
+    return info.build().eval(), info

@@ -19,7 +19,7 @@ from twoplayer.data.source import Source, open_source, some_of, title_of
 from twoplayer.data.survey import Survey
 from twoplayer.loading import load_data
 from twoplayer.recipes.auto import Choice, Facts, batch_of, recipe_tree
-from twoplayer.recipes.load import AUTO, Override, check, merge
+from twoplayer.recipes.load import AUTO, Override, check, merge, value_at
 from twoplayer.recipes.schema import DataOptions, Recipe
 from twoplayer.session import explaining_memory
 
@@ -47,7 +47,8 @@ class Chosen:
 
     def lines(self) -> list[str]:
         """What was seen and each choice with its reason, for a person."""
-        said = {key: f"{key}={value_at(self.recipe, key)}" for key in self.recipe.reasons}
+        tree = self.recipe.model_dump(mode="json")
+        said = {key: f"{key}={written(value_at(tree, key))}" for key in self.recipe.reasons}
         width = max((len(words) for words in said.values()), default=0)
         return [f"auto: {self.seen}", *(f"{words:{width}}  {self.recipe.reasons[key]}" for key, words in said.items())]
 
@@ -160,9 +161,6 @@ def in_words(facts: Facts, data: ImageData) -> str:
     return f"{facts.n:,} {kind} images of {facts.words} from {data.name}; {held}"
 
 
-def value_at(recipe: Recipe, key: str) -> str:
-    """What a recipe says under a dotted key, as a user would write it."""
-    found: Any = recipe.model_dump(mode="json", exclude_none=True)
-    for part in key.split("."):
-        found = next(each for each in found if each["name"] == part) if isinstance(found, list) else found[part]
-    return str(found).lower() if isinstance(found, bool) else str(found)
+def written(value: Any) -> str:
+    """A value as a user would write it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 import twoplayer as tp
+from tests.conftest import untrained
 from tests.ranks_together import free_port, together
 from twoplayer.core.observed import Observed
 from twoplayer.core.ranks import ALONE, Ranks
@@ -24,11 +25,8 @@ from twoplayer.evaluation.shared import Shared
 from twoplayer.extractors import cnn
 from twoplayer.judging import Judge
 from twoplayer.recipes.load import load_recipe, parse_overrides
-from twoplayer.recipes.schema import Recipe
-from twoplayer.runs.snapshot import SnapshotInfo
 
 N, SEEDS = 250, 1
-CLASSES = tuple("0123456789")
 
 
 @pytest.mark.parametrize(("n", "unit"), [(1000, 64), (1, 64), (0, 64), (64, 64), (65, 64), (7, 1), (513, 512)])
@@ -51,23 +49,6 @@ def test_rank_0_alone_hears_what_all_say(tmp_path: Path) -> None:
     assert [None if each is None else each.tolist() for each in first] == [[0], None, [0, 1, 2]]
     assert others == [[], []]
     assert ALONE.gathered("only") == ["only"]
-
-
-def untrained(recipe: Recipe) -> tuple[torch.nn.Module, SnapshotInfo]:
-    """A generator as a run would have it."""
-    info = SnapshotInfo(
-        recipe=recipe.name,
-        step=0,
-        kimg=0.0,
-        image_shape=(1, 8, 8),
-        class_names=CLASSES,
-        data_source="digits",
-        data_sha256="0",
-        latents=recipe.latents,
-        generator=recipe.generator,
-    )
-    torch.manual_seed(0)
-    return info.build().eval(), info
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from PIL import Image
 from torch import Tensor
 
 import twoplayer as tp
+from tests.conftest import untrained
 from tests.ranks_together import SECONDS, free_port, together
 from twoplayer.cli.main import run
 from twoplayer.core.errors import UserError
@@ -31,7 +32,7 @@ from twoplayer.drawing import Exported
 from twoplayer.recipes.load import load_recipe
 from twoplayer.runs.folder import locked
 from twoplayer.runs.shards import MANIFEST, Plan, write_shards
-from twoplayer.runs.snapshot import SnapshotInfo, write_snapshot
+from twoplayer.runs.snapshot import write_snapshot
 
 N, PER_SHARD = 230, 100
 """Shards that begin in the middle of the blocks in which pictures are drawn, and a shorter last one."""
@@ -59,22 +60,8 @@ def pictures_of(folder: Path) -> np.ndarray:
 @pytest.fixture(scope="module")
 def conditional(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     """A generator of ten classes that was never trained."""
-    recipe = load_recipe("digits-cgan")
-    names = tuple("0123456789")
-    info = SnapshotInfo(
-        recipe="digits-cgan",
-        step=0,
-        kimg=0.0,
-        image_shape=(1, 8, 8),
-        class_names=names,
-        data_source="digits",
-        data_sha256="0",
-        latents=recipe.latents,
-        generator=recipe.generator,
-    )
     folder = tmp_path_factory.mktemp("generator")
-    torch.manual_seed(0)
-    write_snapshot(folder, info.build(), info)
+    write_snapshot(folder, *untrained(load_recipe("digits-cgan")))
     return Exported(folder)
 
 

@@ -164,13 +164,18 @@ def _is_untouched(tree: Tree, key: str, paths: list[list[str]]) -> bool:
     own = key.split(".")
     if any(all(mine == theirs for mine, theirs in zip(own, path, strict=False)) for path in paths):
         return False
+    return value_at(tree, key) is not None
+
+
+def value_at(tree: Tree, key: str) -> Any:
+    """What plain data says under a dotted key, elements of lists by their names; None where it says nothing."""
     inner: Any = tree
-    for part in own:
+    for part in key.split("."):
         if isinstance(inner, list):
             inner = next((each for each in inner if isinstance(each, dict) and each.get("name") == part), None)
         else:
             inner = inner.get(part) if isinstance(inner, dict) else None
-    return inner is not None
+    return inner
 
 
 def _copy(value: Any) -> Any:

@@ -129,9 +129,9 @@ def test_gradients_are_those_of_autograd(name: str) -> None:
         assert float((ours - theirs).norm()) <= 1e-12 * longest
 
 
-def gradients_after_a_step(name: str, *, fast: bool) -> list[Tensor]:
+def gradients_after_a_step(name: str, *words: str, fast: bool) -> list[Tensor]:
     """Of D's first update, and of G's where it is taken at the same parameters."""
-    state, shape = state_of(name, *FEWER.get(name, ()))
+    state, shape = state_of(name, *FEWER.get(name, ()), *words)
     object.__setattr__(state.game, "fast", fast)
     real, moves = Batch(Stream(7).uniform((6, *shape), -1.0, 1.0)), moves_of(state.game)
     moves.discriminator(real, Stream(1))
@@ -218,6 +218,32 @@ def test_a_d_that_is_told_labels_or_attends_is_played_plainly(words: tuple[str, 
     assert not fast_moves(state_of("digits", *words)[0].game)
 
 
+AUGMENTATIONS = {
+    "adaptive": "augmentation={name: adaptive, start: 0.6, follows: signs}",
+    "diffaugment": "augmentation={name: diffaugment}",
+}
+
+
+@pytest.mark.parametrize("augmentation", AUGMENTATIONS)
+@pytest.mark.parametrize("play", ["simultaneous", "alternating"])
+@pytest.mark.parametrize("objective", ["relativistic", "wasserstein", "minimax, generator_objective: saturating"])
+def test_changed_images(augmentation: str, play: str, objective: str) -> None:
+    """Losses, penalties of every kind and G see through the changes, of the same draws."""
+    penalties = "regularizers=[{name: r1}, {name: r2}, {name: gradient-penalty}]"
+    words = (AUGMENTATIONS[augmentation], f"objective={{name: {objective}}}", f"play={{name: {play}}}", penalties)
+    assert_same("digits", *words)
+
+
+def test_changed_images_and_gradients_of_autograd() -> None:
+    """Through batch statistics, to 1e-12."""
+    for words in ((), ("objective.name=relativistic", "regularizers=[{name: r1}]")):
+        words = (AUGMENTATIONS["adaptive"], *words)
+        expected = gradients_after_a_step("mnist-wgan-gp", *words, fast=False)
+        longest = max(float(each.norm()) for each in expected)
+        for ours, theirs in zip(gradients_after_a_step("mnist-wgan-gp", *words, fast=True), expected, strict=True):
+            assert float((ours - theirs).norm()) <= 1e-12 * longest
+
+
 def test_the_saturating_game_needs_one_way_down() -> None:
     words = ("objective={name: minimax, generator_objective: saturating}", *FEWER["mnist-wgan-gp"])
     assert load_recipe("mnist-wgan-gp", parse_overrides(words)).objective.zero_sum
@@ -231,7 +257,7 @@ def test_a_slope_in_training_mode_is_fast_where_nothing_couples_images() -> None
 
 
 def test_which_recipes_are_fast() -> None:
-    """What is left out is conditional, augmented, couples images, or learns from labels."""
+    """What is left out is conditional, couples images, or learns from labels."""
     fast = set()
     for name in recipe_names():
         recipe = load_recipe(name, parse_overrides(SMALLER.get(name, ())))

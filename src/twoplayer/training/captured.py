@@ -159,6 +159,8 @@ def can_be_captured(state: TrainingState, recipe: Recipe, batches: Any) -> bool:
     game = state.game
     if not isinstance(batches, IndexedSupply) or game.parameter_penalties or not game.fast or game.pieces > 1:
         return False
+    if game.augmentation is not None:  # what it follows is looked at between steps
+        return False
     optimizers = (game.generator.optimizer, game.discriminator.optimizer)
     if not all(isinstance(each, torch.optim.Adam) for each in optimizers):
         return False

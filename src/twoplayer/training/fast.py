@@ -1,4 +1,4 @@
-"""The step through chains of layers: the same updates as in `play.py`, with less work.
+"""The step through chains of layers: the same updates as the plain moves of `play.py`, with less work.
 
 Everything that D judges in an update - reals, fakes, the images at which its slope is penalized - goes through it as
 one batch, each part with batch statistics of its own; one way down gives the slopes and, where G's loss is minus D's,
@@ -23,6 +23,7 @@ from twoplayer.core.scores import verdict_report
 from twoplayer.core.verdict import Verdict
 from twoplayer.ops.chains.chain import Chain, chain_through
 from twoplayer.ops.chains.link import Part, Rows, Setting
+from twoplayer.training.seen import Seen
 from twoplayer.training.step import (
     Game,
     Player,
@@ -64,20 +65,19 @@ class Fast:
     def generator(self, real: Batch, before: Verdict, stream: Stream) -> Report:
         """G's gradients against D as it is now."""
         game, chain, fakes = self.game, self.chain(), Fakes(self.game, real, stream)
-        shown = [real.images] if game.objective.generator_judges_real else []
+        seen = Seen(game, fakes.images, stream.child("fake"))
+        shown = [game.shown(real.images, stream.child("real"))] if game.objective.generator_judges_real else []
         training = game.discriminator.network.training
-        verdicts = judge(chain, [(images, Part(len(images), training)) for images in (*shown, fakes.images)])
-        judged = Judged(verdicts[0] if shown else before, verdicts[-1], len(shown) * len(real.images))
+        verdicts = judge(chain, [(images, Part(len(images), training)) for images in (*shown, seen.images)])
+        judged = Judged(verdicts[0] if shown else before, verdicts[-1], seen, len(shown) * len(real.images))
         return differentiate_generator(game, chain, judged, fakes)
 
 
 def fast_moves(game: Game) -> Fast | None:
-    """None where D is no chain, images are changed before it, or its objective or a penalty looks at it in a way that a
-    chain cannot answer, such as the classes it names."""
+    """None where D is no chain, or its objective or a penalty looks at it in a way that a chain cannot answer, such as
+    the classes it names."""
     slopes = game.slope_penalties
-    if game.discriminator.takes or game.supervised or len(slopes) < len(game.penalties):
-        return None
-    if game.augmentation is not None or game.class_losses:
+    if game.discriminator.takes or game.supervised or game.class_losses or len(slopes) < len(game.penalties):
         return None
     chain = chain_through(game.discriminator.network, Setting(game.dtype))
     if chain is None:
@@ -123,14 +123,16 @@ class Judged:
     Attributes:
         on_real: its verdict on the reals.
         on_fake: its verdict on the fakes; leaves.
+        fakes: the fakes as it saw them.
         start: at which image of D's last pass the fakes begin.
         report: what is worth logging.
-        image_delta: the derivative of G's loss with respect to the fakes, where it is minus that of D's.
-        image_slope: the derivative of their logits with respect to the fakes, where images are not coupled.
+        image_delta: the derivative of G's loss with respect to what D saw of the fakes, where it is minus that of D's.
+        image_slope: the derivative of their logits with respect to the same, where images are not coupled.
     """
 
     on_real: Verdict
     on_fake: Verdict
+    fakes: Seen
     start: int
     report: Report = field(default_factory=dict)
     image_delta: Tensor | None = None
@@ -152,9 +154,14 @@ def differentiate_discriminator(
     """
     player, n, rules = game.discriminator, len(fake), game.slope_penalties
     training = player.network.training
-    shown = [(real.images, Part(n, training)), (fake, Part(n, training))]
+    fakes_seen = Seen(game, fake, stream.child("fake"))
+    reals_seen = game.shown(real.images, stream.child("real"))
+    shown = [(reals_seen, Part(n, training)), (fakes_seen.images, Part(n, training))]
+    places = []
     for rule in rules:
-        images = rule.places(real, fake, stream.child("penalty", rule.name))
+        place = stream.child("penalty", rule.name)
+        places.append(Seen(game, rule.places(real, fake, place), place))
+        images = places[-1].images
         shown.append((images, Part(len(images), training and not rule.inference_mode, sloped=True)))
     on_real, on_fake, *at_places = judge(chain, shown)
 
@@ -170,7 +177,7 @@ def differentiate_discriminator(
     if alone:
         chain.rescale(fakes, logits[fakes].to(deltas.dtype))
     by_fakes, by_places = deltas[: len(deltas) - len(seeds) + 2 * n], deltas[len(deltas) - len(seeds) + 2 * n :]
-    costs, directions = penalties_of(rules, by_places.split([len(images) for images, _ in shown[2:]]))
+    costs, directions = penalties_of(rules, places, by_places.split([len(seen.images) for seen in places]))
     if directions:
         chain.tangent(torch.cat(directions))
     player.forget_gradients()
@@ -181,7 +188,7 @@ def differentiate_discriminator(
     report["loss/discriminator"] = loss.detach() + sum(costs) + owed
     with torch.no_grad():
         report.update(verdict_report(objective, on_real, on_fake))
-    return Judged(on_real, on_fake, n, report, -by_fakes if opposed else None, by_fakes if alone else None)
+    return Judged(on_real, on_fake, fakes_seen, n, report, -by_fakes if opposed else None, by_fakes if alone else None)
 
 
 def differentiate_generator(game: Game, chain: Chain, judged: Judged, fakes: Fakes) -> Report:
@@ -194,7 +201,7 @@ def differentiate_generator(game: Game, chain: Chain, judged: Judged, fakes: Fak
             delta = judged.image_slope * logits.to(judged.image_slope.dtype).view(-1, 1, 1, 1)
         else:
             delta = chain.adjoint(logits, judged.start, features)
-    fakes.differentiate(delta)
+    fakes.differentiate(judged.fakes.back(delta))
     report: Report = {}
     owed = differentiate_parameter_penalties(game, game.generator, "generator", report)
     return report | {"loss/generator": loss.detach() + owed}
@@ -238,12 +245,14 @@ def derivatives(loss: Tensor, verdicts: list[Verdict], chain: Chain) -> tuple[Te
     return logits, features
 
 
-def penalties_of(rules: list[SlopePenalty], slopes: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-    """What each penalty costs, and the derivative of that with respect to the slopes it looks at."""
+def penalties_of(
+    rules: list[SlopePenalty], places: list[Seen], slopes: Sequence[Tensor]
+) -> tuple[list[Tensor], list[Tensor]]:
+    """What each penalty costs, and the derivative of that with respect to the slopes at what D saw."""
     costs, directions = [], []
-    for rule, slope in zip(rules, slopes, strict=True):
+    for rule, seen, slope in zip(rules, places, slopes, strict=True):
         leaf = wide(slope).requires_grad_()
-        cost = rule.of_slope(leaf).mean()
+        cost = rule.of_slope(seen.back(leaf)).mean()
         directions.append(torch.autograd.grad(cost, leaf)[0])
         costs.append(cost.detach())
     return costs, directions

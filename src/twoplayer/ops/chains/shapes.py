@@ -33,15 +33,13 @@ class Reshape(Link):
 
     def forward(self, values: Tensor, rows: Rows, *, reuse: bool) -> Tensor:
         self.shape = values.shape[1:]
-        reshaped: Tensor = self.layer(values)
-        return reshaped
+        return as_products_want_it(self.layer(values))
 
     def adjoint(self, delta: Tensor, start: int) -> Tensor:
         return delta.reshape(-1, *self.shape)
 
     def tangent(self, direction: Tensor, *, keep: bool) -> Tensor:
-        moved: Tensor = self.layer(direction)
-        return moved
+        return as_products_want_it(self.layer(direction))
 
 
 class MaxPool(Link):
@@ -85,13 +83,27 @@ class Linear(Link):
 
     def adjoint(self, delta: Tensor, start: int) -> Tensor:
         with torch.enable_grad():
-            zeros = delta.new_zeros(len(delta), *self.shape).requires_grad_()
+            zeros = as_products_want_it(delta.new_zeros(len(delta), *self.shape)).requires_grad_()
             (below,) = torch.autograd.grad(self.layer(zeros), zeros, delta)
         return below
 
     def tangent(self, direction: Tensor, *, keep: bool) -> Tensor:
         moved: Tensor = self.layer(direction)
         return moved
+
+
+class NearestUpsampling(Linear):
+    """Every pixel repeated; down, the sum over its copies."""
+
+    def adjoint(self, delta: Tensor, start: int) -> Tensor:
+        size, below = delta.shape[2:], (len(delta), *self.shape)
+        found: Tensor = torch.ops.aten.upsample_nearest2d_backward(as_products_want_it(delta), size, below)
+        return found
+
+
+def as_products_want_it(values: Tensor) -> Tensor:
+    """Maps with their channels last in memory, where convolutions and resampling are fastest; others as they are."""
+    return values.contiguous(memory_format=torch.channels_last) if values.ndim == 4 else values
 
 
 @joins(nn.Identity)
@@ -113,6 +125,11 @@ def _max_pool(layer: nn.MaxPool2d, setting: Setting) -> Link:
 @joins(BilinearHalving)
 @joins(nn.AdaptiveAvgPool2d)
 @joins(nn.AvgPool2d)
-@joins(nn.Upsample)
 def _linear(layer: nn.Module, setting: Setting) -> Link | None:
     return Linear(layer)
+
+
+@joins(nn.Upsample)
+def _upsampling(layer: nn.Upsample, setting: Setting) -> Link | None:
+    by_size = layer.mode == "nearest" and layer.size is not None  # torch rounds otherwise where a factor is given
+    return NearestUpsampling(layer) if by_size else Linear(layer)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 
 from twoplayer.choosing import choose_recipe
-from twoplayer.core.console import say
+from twoplayer.core.console import columns, say
 from twoplayer.core.errors import TrainingStopped, UserError
 from twoplayer.core.joining import joined
 from twoplayer.core.process import flush_denormals, keep_compiled, keep_memory
@@ -154,7 +154,7 @@ def _chosen(
         folder.require_free()
     found = choose_recipe(changes, device, quiet=quiet or not ranks.writes, stop=stop, processes=ranks.count)
     if ranks.writes and not quiet:
-        for line in found.lines():
+        for line in found.lines(columns()):
             say(line)
     return ranks.told(_located(found.recipe))
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import zip_longest
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,9 @@ from twoplayer.session import explaining_memory
 COMPARED = 1000
 """Images whose mirror images are compared with as many others."""
 
+NARROWEST = 30
+"""Columns that a reason is given at least."""
+
 LONGEST_NAME = 100
 """Of a recipe."""
 
@@ -45,12 +50,22 @@ class Chosen:
     recipe: Recipe
     seen: str
 
-    def lines(self) -> list[str]:
-        """What was seen and each choice with its reason, for a person."""
+    def lines(self, columns: int | None = None) -> list[str]:
+        """What was seen and each choice with its reason, for a person.
+
+        Args:
+            columns: where reasons are broken, if that leaves room for words; None: nowhere.
+        """
         tree = self.recipe.model_dump(mode="json")
         said = {key: f"{key}={written(value_at(tree, key))}" for key in self.recipe.reasons}
-        width = max((len(words) for words in said.values()), default=0)
-        return [f"auto: {self.seen}", *(f"{words:{width}}  {self.recipe.reasons[key]}" for key, words in said.items())]
+        width = max((len(words) for words in said.values()), default=0) + 2
+        room = None if columns is None else max(columns - width, NARROWEST)
+        lines = [f"auto: {self.seen}"]
+        for key, words in said.items():
+            reason = self.recipe.reasons[key]
+            broken = [reason] if room is None else wrap(reason, room, break_on_hyphens=False)
+            lines += [f"{first:{width}}{part}" for first, part in zip_longest([words], broken, fillvalue="")]
+        return lines
 
 
 def choose_recipe(

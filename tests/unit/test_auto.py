@@ -199,3 +199,13 @@ def test_mnist_auto_is_what_auto_makes_for_mnist() -> None:
     kept = load_recipe("mnist-auto")
     own = {"name": kept.name, "title": kept.title, "reasons": kept.reasons}
     assert kept == check(tree).model_copy(update=own)
+
+
+def test_reasons_are_broken_where_a_terminal_ends() -> None:
+    found = choose_recipe(parse_overrides(["data.source=digits"]), CPU, quiet=True, stop=StopRequest())
+    whole, narrow, hopeless = found.lines(), found.lines(90), found.lines(10)
+    assert max(map(len, whole)) > 120
+    assert max(map(len, narrow[1:])) <= 90
+    for lines in (narrow, hopeless):  # no word is lost, and each key begins a line
+        assert " ".join(lines).split() == " ".join(whole).split()
+        assert sum(line[0] != " " for line in lines) == len(whole)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from contextlib import suppress
 
@@ -13,3 +14,8 @@ def say(line: str) -> None:
     """A plain line on stderr; whoever read it may be gone."""
     with suppress(OSError):
         print(line, file=sys.stderr, flush=True)
+
+
+def columns() -> int | None:
+    """How wide the terminal is that `say` writes to; None where it writes elsewhere."""
+    return shutil.get_terminal_size().columns if sys.stderr.isatty() else None

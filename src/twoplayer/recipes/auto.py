@@ -127,6 +127,7 @@ def _pictures(facts: Facts) -> list[Choice]:
 
 def _players(facts: Facts) -> list[Choice]:
     doublings, halvings = fitting_doublings(facts.shape), fitting_blocks(facts.shape)
+    up, down = (_times(n) for n in (doublings, halvings))
     begin, end = ("x".join(str(-(-side // 2**n)) for side in facts.shape[:0:-1]) for n in (doublings, halvings))
     color = facts.shape[0] == 3
     width = 128 if facts.accelerated else 32
@@ -134,11 +135,15 @@ def _players(facts: Facts) -> list[Choice]:
     kind = "color" if color else "gray"
     return [
         Choice("latents.dim", 128 if color else 64, f"directions in which {kind} pictures may vary"),
-        Choice("generator.n_blocks", doublings, f"G begins at {begin} and doubles {doublings} times to {facts.words}"),
-        Choice("discriminator.n_blocks", halvings, f"D halves {facts.words} {halvings} times, to {end}"),
+        Choice("generator.n_blocks", doublings, f"G begins at {begin} and doubles {up} to {facts.words}"),
+        Choice("discriminator.n_blocks", halvings, f"D halves {facts.words} {down}, to {end}"),
         Choice("generator.n_filters", width, f"{room} {width} channels on every map"),
         Choice("discriminator.n_filters", width, f"{width} channels at first, twice as many after each halving"),
     ]
+
+
+def _times(n: int) -> str:
+    return "once" if n == 1 else f"{n} times"
 
 
 def batch_of(facts: Facts) -> Choice:

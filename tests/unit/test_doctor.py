@@ -19,6 +19,7 @@ from twoplayer.data.images import ImageData
 from twoplayer.evaluation import vitals
 from twoplayer.evaluation.doctor import diagnose, remarks
 from twoplayer.evaluation.findings import LEAST_ROWS, Finding
+from twoplayer.evaluation.pair_scores import with_pair_scores
 from twoplayer.evaluation.remedies import REMEDIES, prescribed
 from twoplayer.latents.normal import NormalLatents
 from twoplayer.recipes.load import check, load_recipe, merge, parse_overrides, recipe_names
@@ -156,6 +157,47 @@ def test_an_unbounded_discriminator_that_drifts() -> None:
     (found,) = named(rows(lambda t: 5000.0 * t**3))
     assert found.name == "drift of an unbounded discriminator"
     assert named(rows(500.0)) == (), "a level that stays is none of its business"
+
+
+PAIRS = load_recipe("digits", parse_overrides(["objective={name: relativistic}"]))
+
+PAIR_FAULTS: dict[str, dict[str, Course]] = {
+    "discriminator dominates": {"loss/generator": lambda t: 0.8 if t < 0.5 else 9.0},
+    "generator dominates": {"loss/generator": lambda t: 0.7 if t < 0.5 else 0.05},
+    "divergence": {"loss/discriminator": lambda t: 0.7 if t < 0.5 else 4.0},
+    "oscillation": {"loss/generator": lambda t: 0.9 + 0.8 * math.sin(100 * t)},
+    "drift of an unbounded discriminator": {
+        vitals.LOGIT_TRAIN: lambda t: 5000.0 * t**3,
+        vitals.LOGIT_HELD_OUT: lambda t: 5000.0 * t**3,
+        vitals.LOGIT_FAKE: lambda t: 5000.0 * t**3 - 1.0,
+    },
+}
+
+
+def log_of_pairs(changes: dict[str, Course]) -> list[dict[str, Any]]:
+    """What a relativistic game logs: no parts, no scores; the loss of D with its penalty."""
+    healthy: dict[str, Course] = {"loss/generator": 0.75, "loss/discriminator": 0.72, "penalty/r1": 0.05}
+    unlogged = {"loss/real": None, "loss/fake": None, "score/generator": None, "score/discriminator": None}
+    return [row | unlogged for row in log(healthy | changes)]
+
+
+def test_a_healthy_game_of_pairs_is_examined() -> None:
+    said = diagnose(log_of_pairs({}), PAIRS)
+    assert (said.findings, said.not_examined) == ((), ())
+
+
+@pytest.mark.parametrize("fault", PAIR_FAULTS)
+def test_faults_of_games_of_pairs(fault: str) -> None:
+    (found,) = diagnose(log_of_pairs(PAIR_FAULTS[fault]), PAIRS).findings
+    assert found.name == fault
+
+
+def test_penalties_are_no_part_of_a_score() -> None:
+    row = {"step": 1, "loss/generator": 1.0, "loss/discriminator": 3.0, "penalty/r1": 1.5, "penalty/r2": None}
+    row |= {"penalty/auxiliary-classifier/generator": 0.5, "penalty/auxiliary-classifier/discriminator": 0.25}
+    (scored,) = with_pair_scores([row])
+    assert scored["score/generator"] == pytest.approx(math.exp(-0.5))
+    assert scored["score/discriminator"] == pytest.approx(math.exp(-1.25))
 
 
 def test_causes_stand_before_symptoms() -> None:

@@ -144,6 +144,8 @@ class Objective(Component):
     """Whether `generator_loss` reads D's verdict on real images at D's present parameters."""
     generator_fools: ClassVar[bool] = True
     """Whether G is after D's verdict on its fakes. Where it is not, a D that is sure of itself does no harm."""
+    compares_pairs: ClassVar[bool] = False
+    """Whether losses are -log of the probability that a real image, for G a fake, is the more real one of a pair."""
 
     @property
     def zero_sum(self) -> bool:

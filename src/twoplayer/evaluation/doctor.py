@@ -9,20 +9,19 @@ are our own, set on runs that were made to fail; docs/doctor.md shows how well t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from twoplayer.core.protocols import Probabilistic
 from twoplayer.evaluation import game_checks, picture_checks, vitals
 from twoplayer.evaluation.findings import LEAST_ROWS, Finding, Rows, course
+from twoplayer.evaluation.pair_scores import with_pair_scores
 from twoplayer.evaluation.remedies import prescribed
 from twoplayer.recipes.schema import Recipe
 
 DOMINANCE = (game_checks.discriminator_dominates, game_checks.generator_dominates)
-OTHERS: tuple[Callable[[Rows], Finding | None], ...] = (
-    game_checks.divergence,
-    game_checks.drift,
+OF_ALL: tuple[Callable[[Rows], Finding | None], ...] = (
     game_checks.gradient,
     picture_checks.overfitting,
     picture_checks.memorization,
@@ -73,12 +72,10 @@ def diagnose(
         figures: of `twoplayer evaluate`, where there are any: they say which classes are missing.
         failure: step and words, when the training ended because something became NaN or infinite.
     """
-    fools = recipe.objective.generator_fools and isinstance(recipe.objective, Probabilistic)
     found: list[Finding] = []
     examined = len(rows) >= LEAST_ROWS
     if examined:
-        checks = DOMINANCE + OTHERS if fools else OTHERS
-        found = [finding for check in checks if (finding := check(rows)) is not None]
+        found = [finding for finding in _checked(rows, recipe) if finding is not None]
         for figure in (figures or {}).values():
             if "real_shares" in figure:
                 found = picture_checks.missing_classes(found, figure, int(rows[-1]["step"]))
@@ -90,12 +87,27 @@ def diagnose(
     return Diagnosis(treated, tuple(_not_examined(rows, recipe)), examined)
 
 
+def _checked(rows: Rows, recipe: Recipe) -> Iterator[Finding | None]:
+    """What each check says, causes first."""
+    objective, pairs = recipe.objective, recipe.objective.compares_pairs
+    scored = with_pair_scores(rows) if pairs else rows
+    if objective.generator_fools and _has_scores(recipe):
+        yield from (check(scored) for check in DOMINANCE)
+    yield game_checks.divergence(scored, game_checks.GUESSING_PAIRS if pairs else game_checks.GUESSING)
+    yield game_checks.drift(rows)
+    yield from (check(scored) for check in OF_ALL)
+
+
+def _has_scores(recipe: Recipe) -> bool:
+    return recipe.objective.compares_pairs or isinstance(recipe.objective, Probabilistic)
+
+
 def _not_examined(rows: Rows, recipe: Recipe) -> list[str]:
     if len(rows) < LEAST_ROWS:
         return [f"anything (the log has {len(rows)} lines; it takes {LEAST_ROWS})"]
     missing = []
-    if not isinstance(recipe.objective, Probabilistic):
-        missing.append("who dominates, oscillation (this game has no scores)")
+    if not _has_scores(recipe):
+        missing.append("who dominates, oscillation, divergence short of NaN (this game has no scores)")
     elif not recipe.objective.generator_fools:
         missing.append("who dominates (G is not after D's verdict)")
     if not course(rows, vitals.DIVERSITY):

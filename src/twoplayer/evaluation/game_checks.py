@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from statistics import fmean, median, pstdev
 
+from twoplayer.evaluation import vitals
 from twoplayer.evaluation.findings import LEAST_ROWS, Finding, Rows, course, last_part, recent, since_when, sureness
 
 LOST_SCORE = 0.05
@@ -17,6 +18,9 @@ LARGE = 10.0
 DRIFTED = 100.0
 GUESSING = math.log(4.0)
 """D's cross-entropy when it gives every image the probability 1/2."""
+
+GUESSING_PAIRS = math.log(2.0)
+"""The same where it says which image of a pair is the real one."""
 
 DIVERGED = 3.0
 SWINGING = 0.15
@@ -100,11 +104,9 @@ def drift(rows: Rows) -> Finding | None:
     """The level of an unbounded D wanders off: only differences of its answers mean something to the game."""
     if course(rows, "score/generator"):
         return None
-    rows = [row for row in rows if row.get("loss/real") is not None and row.get("loss/fake") is not None]
-    real, fake = course(rows, "loss/real"), course(rows, "loss/fake")
-    if len(real) < LEAST_ROWS:
+    level = _level(rows, "loss/real", "loss/fake") or _level(rows, vitals.LOGIT_TRAIN, vitals.LOGIT_FAKE)
+    if len(level) < LEAST_ROWS:
         return None
-    level = [(step, (abs(a) + abs(b)) / 2.0) for (step, a), (_, b) in zip(real, fake, strict=True)]
     early = median([value for _, value in level[len(level) // 8 : len(level) // 4 + 1]])
     now = median(last_part(level))
     if now < DRIFTED or now < 3.0 * early:
@@ -122,21 +124,27 @@ def drift(rows: Rows) -> Finding | None:
     )
 
 
+def _level(rows: Rows, real: str, fake: str) -> list[tuple[int, float]]:
+    """How large two figures are, where both were taken."""
+    both = [row for row in rows if row.get(real) is not None and row.get(fake) is not None]
+    return [(int(row["step"]), (abs(float(row[real])) + abs(float(row[fake]))) / 2.0) for row in both]
+
+
 def diverged(step: int, words: str) -> Finding:
     """The training ended because something became NaN or infinite."""
     return Finding(DIVERGENCE, step, words, 1.0, DIVERGENCE_REMEDIES)
 
 
-def divergence(rows: Rows) -> Finding | None:
+def divergence(rows: Rows, guessing: float = GUESSING) -> Finding | None:
     """D is often sure and often wrong: its loss is far above that of a D that only guesses."""
     points, now = course(rows, "loss/discriminator"), recent(rows, "loss/discriminator")
-    if not course(rows, "score/generator") or not now or median(now) < GUESSING * DIVERGED:
+    if not course(rows, "score/generator") or not now or median(now) < guessing * DIVERGED:
         return None
     return Finding(
         DIVERGENCE,
-        since_when(points, lambda loss: loss > GUESSING * DIVERGED / 2),
-        f"D's loss is {median(now):.3g}; guessing would cost {GUESSING:.2f}",
-        sureness(math.log(median(now)), math.log(GUESSING * DIVERGED), math.log(20 * DIVERGED)),
+        since_when(points, lambda loss: loss > guessing * DIVERGED / 2),
+        f"D's loss is {median(now):.3g}; guessing would cost {guessing:.2f}",
+        sureness(math.log(median(now)), math.log(guessing * DIVERGED), math.log(20 * DIVERGED)),
         DIVERGENCE_REMEDIES,
     )
 

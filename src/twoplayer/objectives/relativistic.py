@@ -4,7 +4,7 @@ Source: Jolicoeur-Martineau 2018, https://arxiv.org/abs/1807.00734 (the relativi
 (R3GAN), https://arxiv.org/abs/2501.05441, play it: D minimizes softplus(D(G(z)) - D(x)), G minimizes
 softplus(D(x) - D(G(z))), each fake paired with the real image at its place in the batch. Fakes are compared with reals,
 not with a fixed boundary: a mode that G leaves out stays a pair that D tells apart. One logit alone says nothing, so
-there are no scores. Without `r1` and `r2` the game need not converge.
+the log has no scores; `exp(-loss)` is one of pairs. Without `r1` and `r2` the game need not converge.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ class Relativistic(Objective):
     """The softplus of the difference, for both players. Use it with `r1` and `r2`."""
 
     generator_judges_real: ClassVar[bool] = True
+    compares_pairs: ClassVar[bool] = True
 
     name: Literal["relativistic"] = "relativistic"
 

@@ -28,6 +28,9 @@ from twoplayer.session import explaining_memory
 COMPARED = 1000
 """Images whose mirror images are compared with as many others."""
 
+LEAST_COMPARED = 50
+"""Fewer say nothing: their mean would be chance."""
+
 NARROWEST = 30
 """Columns that a reason is given at least."""
 
@@ -151,20 +154,20 @@ def mirrored_distance(images: Tensor) -> float | None:
     """How many times as far from other images a mirror image is as the image itself.
 
     Images are compared by their pixels with up to 1,000 others; distances are to the nearest. About 1 where mirror
-    images are as likely as images; 1.3 for handwritten digits. None for fewer than two images, and where copies leave
-    no distance.
+    images are as likely as images; 1.3 for handwritten digits. None where fewer than 50 can be compared, be it that
+    there are no more or that copies leave no distance.
 
     Args:
         images: uint8 [N, C, H, W].
     """
     chosen = to_float(images[some_of(len(images), 2 * COMPARED)])
     half = len(chosen) // 2
-    if not half:
+    if half < LEAST_COMPARED:
         return None
     ones, others = chosen[:half], chosen[half : 2 * half].flatten(1)
     near, mirrored = (torch.cdist(each.flatten(1), others).min(1).values for each in (ones, ones.flip(3)))
     apart = (near > 0.0) & (mirrored > 0.0)
-    if not apart.any():
+    if int(apart.sum()) < LEAST_COMPARED:
         return None
     return float((mirrored[apart] / near[apart]).log().mean().exp())
 

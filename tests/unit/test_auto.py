@@ -111,8 +111,17 @@ def test_mirror_images_of_digits_are_no_digits() -> None:
     both = torch.where(turned.view(-1, 1, 1, 1), digits.flip(3), digits)
     assert (found := mirrored_distance(both)) is not None
     assert found == pytest.approx(1.0, abs=0.05)
-    assert mirrored_distance(digits[:1]) is None
-    assert mirrored_distance(digits[:1].expand(10, -1, -1, -1)) is None
+    assert mirrored_distance(digits[:100]) is not None
+    assert mirrored_distance(digits[:98]) is None
+    assert mirrored_distance(digits[:1].expand(200, -1, -1, -1)) is None
+
+
+def test_rate_and_pace_follow_batch_and_length() -> None:
+    usual, large = made(Facts(500, (3, 32, 32))), made(Facts(50_000, (3, 32, 32), batch_size=256))
+    assert usual.optimizers.generator.learning_rate == 0.001  # type: ignore[attr-defined]
+    assert large.optimizers.discriminator.learning_rate == 0.002  # type: ignore[attr-defined]
+    paces = [made(Facts(500, (3, 32, 32), steps=steps)).augmentation for steps in (500, 3125, 100_000)]
+    assert [each.kimg for each in paces if each is not None] == [16.0, 100.0, 100.0]  # type: ignore[attr-defined]
 
 
 def test_gray_pictures_are_known_in_color_files() -> None:

@@ -15,7 +15,7 @@ from twoplayer.core.batch import Batch
 from twoplayer.core.rng import Stream
 from twoplayer.ops.batch_norm import BatchNorm
 from twoplayer.ops.chains import pointwise
-from twoplayer.ops.chains.chain import Chain, chain_of
+from twoplayer.ops.chains.chain import Chain, chain_of, chain_through
 from twoplayer.ops.chains.link import Part, Rows, Setting
 from twoplayer.ops.convolution import SameConv2d
 from twoplayer.ops.gaussian_noise import GaussianNoise
@@ -234,6 +234,16 @@ def test_changed_images(augmentation: str, play: str, objective: str) -> None:
     assert_same("digits", *words)
 
 
+@pytest.mark.parametrize("augmentation", AUGMENTATIONS)
+def test_changed_colors_features_and_a_generator_that_is_no_chain(augmentation: str) -> None:
+    words = (AUGMENTATIONS[augmentation], "regularizers=[{name: dragan}]", "play={name: simultaneous}")
+    assert_same("stacked-mnist-rpgan", *words, "data.image_size=12", "precision=fp32")
+    assert_same("digits", *words, "objective={name: feature-matching}")
+    attentive = (*words, "generator={name: resnet, n_filters: 4, attention_side: 4}")
+    assert chain_through(state_of("digits", *attentive)[0].game.generator.network, Setting()) is None
+    assert_same("digits", *attentive)
+
+
 def test_changed_images_and_gradients_of_autograd() -> None:
     """Through batch statistics, to 1e-12."""
     for words in ((), ("objective.name=relativistic", "regularizers=[{name: r1}]")):
@@ -286,6 +296,9 @@ def discriminator(act: nn.Module) -> nn.Sequential:
         BatchNorm(6),
         act,
         nn.MaxPool2d(2),
+        nn.Upsample((9, 8)),
+        nn.Upsample((8, 8), mode="bilinear"),
+        nn.AvgPool2d(2),
         nn.Upsample(scale_factor=2),
         SameConv2d(6, 8, 5, stride=2),
         BatchNorm(8, scale=False),

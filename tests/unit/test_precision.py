@@ -58,13 +58,14 @@ def gradients(state: TrainingState) -> Tensor:
     )
 
 
+@pytest.mark.parametrize("words", [(), ("augmentation=diffaugment",)], ids=["as they are", "changed images"])
 @pytest.mark.parametrize("name", ["digits", "mnist-wgan-gp", "mnist-tanh-gan", "flowers-dcgan", "digits-cgan"])
-def test_a_step_in_bfloat16(name: str) -> None:
+def test_a_step_in_bfloat16(name: str, words: tuple[str, ...]) -> None:
     """As near to float32 as torch's own mixed precision, which the plain step uses; and what is kept is float32."""
-    exact, expected = played(name, dtype=None, fast=False)
+    exact, expected = played(name, *words, dtype=None, fast=False)
     errors = []
     for fast in (True, False):
-        state, report = played(name, dtype=torch.bfloat16, fast=fast)
+        state, report = played(name, *words, dtype=torch.bfloat16, fast=fast)
         assert {value.dtype for value in [*report.values(), *kept(state)]} == {torch.float32}
         errors.append(float((gradients(state) - gradients(exact)).norm() / gradients(exact).norm()))
         for key, value in expected.items():

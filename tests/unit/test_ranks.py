@@ -59,9 +59,11 @@ RULES = [
 ]
 
 
-@pytest.mark.parametrize("rule", RULES)
-def test_two_ranks_are_one_process_for_every_rule(rule: str, tmp_path: Path) -> None:
-    recipe = digits(rule)
+@pytest.mark.parametrize(
+    "words", [*((rule,) for rule in RULES), ("augmentation={name: adaptive}", "fast=false")], ids=" ".join
+)
+def test_two_ranks_are_one_process_for_every_rule(words: tuple[str, ...], tmp_path: Path) -> None:
+    recipe = digits(*words)
     alone = trained(recipe, (1, 8, 8), ALONE)
     found = together(2, tmp_path / "ranks", lambda ranks: trained(recipe, (1, 8, 8), ranks))
     for each in found:

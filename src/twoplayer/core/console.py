@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 import sys
 from contextlib import suppress
 
@@ -17,5 +17,10 @@ def say(line: str) -> None:
 
 
 def columns() -> int | None:
-    """How wide the terminal is that `say` writes to; None where it writes elsewhere."""
-    return shutil.get_terminal_size().columns if sys.stderr.isatty() else None
+    """How wide the terminal is that `say` writes to, unless $COLUMNS says otherwise; None where it writes elsewhere."""
+    said = os.environ.get("COLUMNS", "")
+    try:
+        width = os.get_terminal_size(sys.stderr.fileno()).columns
+    except (OSError, ValueError):  # no terminal; no file at all
+        return None
+    return int(said) if said.isdecimal() else width

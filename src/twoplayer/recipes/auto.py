@@ -19,8 +19,8 @@ from twoplayer.networks.paper_dcgan import fitting_blocks
 from twoplayer.networks.resnet import fitting_doublings
 from twoplayer.recipes.load import AUTO, Tree, merge
 
-RATE, GAMMA = 1e-3, 0.1
-"""Learning rate, and the penalties' weight at 28x28 gray pixels, for batches of 64."""
+RATE, GAMMA, BATCH = 1e-3, 0.1, 64
+"""Learning rate and batch that belong together, and the penalties' weight at 28x28 gray pixels."""
 
 KIMG, KIMG_OF_LARGE, GPU_KIMG = 400.0, 200.0, 10_000.0
 """Thousands of images: on a processor, there for images of more than 1,024 numbers, and on a GPU."""
@@ -28,8 +28,8 @@ KIMG, KIMG_OF_LARGE, GPU_KIMG = 400.0, 200.0, 10_000.0
 LARGE = 1024
 """Numbers in an image beyond which a processor takes several times as long for each."""
 
-ADAPTED_KIMG = 100.0
-"""Thousands of images in which the augmentation's probability can go from 0 to 1."""
+ADAPTED_KIMG, GPU_ADAPTED_KIMG = 100.0, 500.0
+"""Thousands of images in which the augmentation's probability can go from 0 to 1; at most half of the training."""
 
 FEW_IMAGES = 20_000
 """With fewer D soon knows them by heart."""
@@ -84,7 +84,7 @@ class Choice:
 def choices(facts: Facts) -> list[Choice]:
     """All that depends on the data and the device."""
     batch = batch_of(facts)
-    return [*_pictures(facts), *_players(facts), batch, *_game(facts), *_length(facts, batch.value)]
+    return [*_pictures(facts), *_players(facts), batch, *_game(facts, batch.value), *_length(facts, batch.value)]
 
 
 def recipe_tree(facts: Facts, further: Iterable[Choice] = ()) -> Tree:
@@ -148,7 +148,7 @@ def _times(n: int) -> str:
 
 def batch_of(facts: Facts) -> Choice:
     """How many images are in a batch; the same for all processes together."""
-    usual = 256 if facts.accelerated else 64
+    usual = 4 * BATCH if facts.accelerated else BATCH
     if facts.batch_size is not None:
         return Choice("batch_size", facts.batch_size, "as it was said")
     if facts.n >= 2 * usual:
@@ -160,34 +160,48 @@ def batch_of(facts: Facts) -> Choice:
     return Choice("batch_size", shares, reason if shares == batch else f"equal shares for {facts.processes} processes")
 
 
-def _game(facts: Facts) -> list[Choice]:
-    rate, gamma = RATE * (2.0 if facts.accelerated else 1.0), GAMMA * math.prod(facts.shape) / (28 * 28)
-    few, gamma = facts.n < FEW_IMAGES, float(f"{gamma:.1g}")
+def _game(facts: Facts, batch: int) -> list[Choice]:
+    few, gamma = facts.n < FEW_IMAGES, float(f"{GAMMA * math.prod(facts.shape) / (28 * 28):.1g}")
+    rate = float(f"{RATE * math.sqrt(batch / BATCH):.2g}")
+    fast = "fast and stable where both slopes are penalized"
+    if batch != BATCH:
+        fast += f"; {RATE} for {BATCH} images, with the root of their number"
     slope = f"{facts.shape[0]}x{facts.shape[1]}x{facts.shape[2]} numbers an image: 0.1 at 28x28, in proportion"
     pairs = "each fake is compared with a real: what G leaves out stays to be seen; converges with the two penalties"
     found = [
         Choice("objective.name", "relativistic", pairs),
         Choice("optimizers.generator.learning_rate", rate, "as fast as D; without momentum, which circles"),
-        Choice("optimizers.discriminator.learning_rate", rate, "fast and stable where both slopes are penalized"),
+        Choice("optimizers.discriminator.learning_rate", rate, fast),
         Choice("regularizers.r1.gamma", gamma, slope),
         Choice("regularizers.r2.gamma", gamma, "as for reals"),
     ]
-    return [*found, *_augmentation(facts)] if few or facts.augmented else found
+    return [*found, *_augmentation(facts, batch)] if few or facts.augmented else found
 
 
-def _augmentation(facts: Facts) -> list[Choice]:
+def _augmentation(facts: Facts, batch: int) -> list[Choice]:
     seen_by = "held-out images" if facts.held_out else "how sure it is of them"
     few = "few" if facts.n < FEW_IMAGES else "not few, but changes were asked for"
     reason = f"{facts.n:,} images are {few}: D sees them changed, the more the more it overfits, seen by {seen_by}"
-    pace = "thousands of images from never to always; the published 500 are for longer trainings"
-    return [Choice("augmentation.name", "adaptive", reason), Choice("augmentation.kimg", ADAPTED_KIMG, pace)]
+    usual = GPU_ADAPTED_KIMG if facts.accelerated else ADAPTED_KIMG
+    kimg = float(f"{min(usual, _kimg(facts, batch) / 2):.3g}")
+    pace = "thousands of images from never to always; published are 500, for longer trainings"
+    return [Choice("augmentation.name", "adaptive", reason), Choice("augmentation.kimg", kimg, pace)]
+
+
+def _steps(facts: Facts, batch: int) -> int:
+    """What is chosen where nothing was said."""
+    on_processor = KIMG_OF_LARGE if math.prod(facts.shape) > LARGE else KIMG
+    return round((GPU_KIMG if facts.accelerated else on_processor) * 1000 / batch / facts.discriminator_steps)
+
+
+def _kimg(facts: Facts, batch: int) -> float:
+    """Thousands of images that D is shown."""
+    return (facts.steps or _steps(facts, batch)) * batch * facts.discriminator_steps / 1000
 
 
 def _length(facts: Facts, batch: int) -> list[Choice]:
-    on_processor = KIMG_OF_LARGE if math.prod(facts.shape) > LARGE else KIMG
-    usual = round((GPU_KIMG if facts.accelerated else on_processor) * 1000 / batch / facts.discriminator_steps)
+    usual, kimg = _steps(facts, batch), _kimg(facts, batch)
     steps = facts.steps or usual
-    kimg = steps * batch * facts.discriminator_steps / 1000
     passes = 1000 * kimg / facts.n
     every = round_down(steps / 40)
     return [

@@ -159,7 +159,7 @@ def can_be_captured(state: TrainingState, recipe: Recipe, batches: Any) -> bool:
     game = state.game
     if not isinstance(batches, IndexedSupply) or game.parameter_penalties or not game.fast or game.pieces > 1:
         return False
-    if game.augmentation is not None:  # what it follows is looked at between steps
+    if game.augmentation is not None:  # one that adapts is looked at between steps; recording others was never tried
         return False
     optimizers = (game.generator.optimizer, game.discriminator.optimizer)
     if not all(isinstance(each, torch.optim.Adam) for each in optimizers):

@@ -123,7 +123,7 @@ class Judged:
     Attributes:
         on_real: its verdict on the reals.
         on_fake: its verdict on the fakes; leaves.
-        fakes: the fakes as it saw them.
+        seen: the fakes as it saw them; None where G does not learn from this pass.
         start: at which image of D's last pass the fakes begin.
         report: what is worth logging.
         image_delta: the derivative of G's loss with respect to what D saw of the fakes, where it is minus that of D's.
@@ -132,7 +132,7 @@ class Judged:
 
     on_real: Verdict
     on_fake: Verdict
-    fakes: Seen
+    seen: Seen | None
     start: int
     report: Report = field(default_factory=dict)
     image_delta: Tensor | None = None
@@ -154,15 +154,15 @@ def differentiate_discriminator(
     """
     player, n, rules = game.discriminator, len(fake), game.slope_penalties
     training = player.network.training
-    fakes_seen = Seen(game, fake, stream.child("fake"))
-    reals_seen = game.shown(real.images, stream.child("real"))
-    shown = [(reals_seen, Part(n, training)), (fakes_seen.images, Part(n, training))]
-    places = []
+    seen = Seen(game, fake, stream.child("fake")) if both else None
+    as_seen = game.shown(fake, stream.child("fake")) if seen is None else seen.images
+    shown = [(game.shown(real.images, stream.child("real")), Part(n, training)), (as_seen, Part(n, training))]
+    sloped = []
     for rule in rules:
-        place = stream.child("penalty", rule.name)
-        places.append(Seen(game, rule.places(real, fake, place), place))
-        images = places[-1].images
-        shown.append((images, Part(len(images), training and not rule.inference_mode, sloped=True)))
+        draws = stream.child("penalty", rule.name)
+        at = Seen(game, rule.places(real, fake, draws), draws)
+        sloped.append(at)
+        shown.append((at.images, Part(len(at.images), training and not rule.inference_mode, sloped=True)))
     on_real, on_fake, *at_places = judge(chain, shown)
 
     objective = game.objective.at(stream.child("objective"))
@@ -177,7 +177,7 @@ def differentiate_discriminator(
     if alone:
         chain.rescale(fakes, logits[fakes].to(deltas.dtype))
     by_fakes, by_places = deltas[: len(deltas) - len(seeds) + 2 * n], deltas[len(deltas) - len(seeds) + 2 * n :]
-    costs, directions = penalties_of(rules, places, by_places.split([len(seen.images) for seen in places]))
+    costs, directions = penalties_of(rules, sloped, by_places.split([len(at.images) for at in sloped]))
     if directions:
         chain.tangent(torch.cat(directions))
     player.forget_gradients()
@@ -188,7 +188,7 @@ def differentiate_discriminator(
     report["loss/discriminator"] = loss.detach() + sum(costs) + owed
     with torch.no_grad():
         report.update(verdict_report(objective, on_real, on_fake))
-    return Judged(on_real, on_fake, fakes_seen, n, report, -by_fakes if opposed else None, by_fakes if alone else None)
+    return Judged(on_real, on_fake, seen, n, report, -by_fakes if opposed else None, by_fakes if alone else None)
 
 
 def differentiate_generator(game: Game, chain: Chain, judged: Judged, fakes: Fakes) -> Report:
@@ -201,7 +201,8 @@ def differentiate_generator(game: Game, chain: Chain, judged: Judged, fakes: Fak
             delta = judged.image_slope * logits.to(judged.image_slope.dtype).view(-1, 1, 1, 1)
         else:
             delta = chain.adjoint(logits, judged.start, features)
-    fakes.differentiate(judged.fakes.back(delta))
+    assert judged.seen is not None
+    fakes.differentiate(judged.seen.back(delta))
     report: Report = {}
     owed = differentiate_parameter_penalties(game, game.generator, "generator", report)
     return report | {"loss/generator": loss.detach() + owed}
@@ -246,11 +247,11 @@ def derivatives(loss: Tensor, verdicts: list[Verdict], chain: Chain) -> tuple[Te
 
 
 def penalties_of(
-    rules: list[SlopePenalty], places: list[Seen], slopes: Sequence[Tensor]
+    rules: list[SlopePenalty], sloped: list[Seen], slopes: Sequence[Tensor]
 ) -> tuple[list[Tensor], list[Tensor]]:
     """What each penalty costs, and the derivative of that with respect to the slopes at what D saw."""
     costs, directions = [], []
-    for rule, seen, slope in zip(rules, places, slopes, strict=True):
+    for rule, seen, slope in zip(rules, sloped, slopes, strict=True):
         leaf = wide(slope).requires_grad_()
         cost = rule.of_slope(seen.back(leaf)).mean()
         directions.append(torch.autograd.grad(cost, leaf)[0])

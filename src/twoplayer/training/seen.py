@@ -25,20 +25,20 @@ class Seen:
     """
 
     def __init__(self, game: Game, images: Tensor, stream: Stream) -> None:
-        self.images, self.graph = images, None
+        self._before, self._after = images, images
         if game.augmentation is not None:
             with torch.enable_grad():
-                self.before = images.detach().requires_grad_()
-                self.graph = game.shown(self.before, stream)
-            self.images = self.graph.detach()
+                self._before = images.detach().requires_grad_()
+                self._after = game.shown(self._before, stream)
+        self.images = self._after.detach()
 
     def back(self, delta: Tensor) -> Tensor:
         """A derivative with respect to what D sees to one with respect to what the images were.
 
         It has a graph to `delta` where that asks for one.
         """
-        if self.graph is None:
+        if self._after is self._before:
             return delta
-        given, again = delta.to(self.graph.dtype), delta.requires_grad
-        (found,) = torch.autograd.grad(self.graph, self.before, given, retain_graph=again, create_graph=again)
+        given, again = delta.to(self._after.dtype), delta.requires_grad
+        (found,) = torch.autograd.grad(self._after, self._before, given, retain_graph=again, create_graph=again)
         return found

@@ -36,7 +36,7 @@ class Reshape(Link):
         return as_products_want_it(self.layer(values))
 
     def adjoint(self, delta: Tensor, start: int) -> Tensor:
-        return delta.reshape(-1, *self.shape)
+        return as_products_want_it(delta.reshape(-1, *self.shape))
 
     def tangent(self, direction: Tensor, *, keep: bool) -> Tensor:
         return as_products_want_it(self.layer(direction))
@@ -93,9 +93,11 @@ class Linear(Link):
 
 
 class NearestUpsampling(Linear):
-    """Every pixel repeated; down, the sum over its copies."""
+    """Every pixel of a map repeated; down, the sum over its copies."""
 
     def adjoint(self, delta: Tensor, start: int) -> Tensor:
+        if delta.ndim != 4:
+            return super().adjoint(delta, start)
         size, below = delta.shape[2:], (len(delta), *self.shape)
         found: Tensor = torch.ops.aten.upsample_nearest2d_backward(as_products_want_it(delta), size, below)
         return found

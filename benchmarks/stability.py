@@ -3,8 +3,10 @@
     TWOPLAYER_DATA=... python benchmarks/stability.py RUNS --seeds 3 --at-once 2
 
 Each run is `twoplayer train auto --data SOURCE seed=S`, kept in RUNS/NAME-S. One that has ended is not trained again,
-one that was stopped goes on. Then the doctor reads the whole log: what it says at the end, and what it said at any time
-before. Figures: up to 2,000 fakes of the averaged generator beside as many real images that were not trained on.
+one that was stopped goes on. Then the doctor reads the whole log: what it says of each seed at the end, and what it
+would have said after any line before. Figures: fakes of the averaged generator beside as many real images that were not
+trained on, 2,000 where there are so many; the features are those that `twoplayer evaluate` chooses, so distances of two
+data sets are not to be compared. Minutes are those of trainings that shared the machine, where --at-once says so.
 Prints the table; RUNS/NAME.png has 25 pictures of each seed.
 """
 
@@ -14,6 +16,7 @@ import argparse
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
@@ -23,6 +26,9 @@ from PIL import Image
 import twoplayer as tp
 from twoplayer.evaluation.doctor import remarks
 from twoplayer.trained import Run
+
+DIVERGED = 3
+"""What `twoplayer train` ends with then."""
 
 SETS = {
     "digits": ("digits", []),
@@ -35,36 +41,41 @@ SETS = {
 
 
 def train(place: Path, name: str, seed: int, threads: int) -> None:
-    """Train to the end, unless that has been done."""
+    """Train to the end, unless that has been done; a divergence is an end too."""
     if (place / "config.yaml").exists():
         words = ["--resume"]
     else:
         source, part = SETS[name]
         words = ["auto", "--data", source, *part, f"seed={seed}"]
     command = [sys.executable, "-m", "twoplayer", "train", *words, "--out", str(place), "--quiet"]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": str(threads)})
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+    ended = subprocess.run(command, check=False, stdout=subprocess.DEVNULL, env=environment)
+    if ended.returncode not in (0, DIVERGED):
+        raise SystemExit(f"{place}: ended with {ended.returncode}")
 
 
 def said_before(run: Run) -> set[str]:
-    """All that the doctor said of the log while it grew, by what it names."""
+    """What the doctor names in the log while it grows."""
     rows, told = run.metrics, remarks(run.recipe)
-    looked = [line for n in range(1, len(rows) + 1) for line in told(rows[:n])]
+    looked = [line for n in range(1, len(rows)) for line in told(rows[:n])]
     return {line.split(": ")[1] for line in looked if not line.startswith("doctor: no longer")}
 
 
-def line_of(name: str, runs: list[Run]) -> str:
-    """A row of the table."""
-    judged = [run.evaluate(n=2000, seeds=1) for run in runs]
-    keys = [next(key for key in figures if key.startswith("fid_")) for figures in judged]
-    distances = [figures[key] for figures, key in zip(judged, keys, strict=True)]
-    verdicts = {figures["doctor"]["verdict"] for figures in judged}
-    before = set().union(*map(said_before, runs)) or {"nothing"}
-    kimg = ", ".join(f"{float(run.metrics[-1]['kimg'] or 0):.0f}" for run in runs)
-    minutes = ", ".join(f"{float(run.metrics[-1]['seconds'] or 0) / 60:.0f}" for run in runs)
-    fid = ", ".join(f"{each['value']:.0f}" for each in distances)
-    floor = f"{min(each['floor'] for each in distances):.0f}"
-    said = "; ".join(sorted(verdicts))
-    return f"| {name} | {kimg} | {minutes} | {said} | {', '.join(sorted(before))} | {fid} ({floor}, {keys[0]}) |"
+def distance(run: Run) -> str:
+    """The Frechet distance and its floor."""
+    figures = run.evaluate(n=2000, seeds=1)
+    key = next(key for key in figures if key.startswith("fid_"))
+    return f"{figures[key]['value']:.0f} (floor {figures[key]['floor']:.0f}, {key}, n = {figures[key]['n_fake']})"
+
+
+def lines_of(name: str, runs: list[Run]) -> Iterator[str]:
+    """A line for each seed."""
+    for seed, run in enumerate(runs):
+        last, verdict = run.metrics[-1], run.diagnose()
+        unseen = f"; not examined: {'; '.join(verdict.not_examined)}" if verdict.not_examined else ""
+        cells = [name, str(seed), f"{float(last['kimg'] or 0):.0f}", f"{float(last['seconds'] or 0) / 60:.0f}"]
+        cells += [verdict.words + unseen, ", ".join(sorted(said_before(run))) or "nothing", distance(run)]
+        yield f"| {' | '.join(cells)} |"
 
 
 def side_by_side(pictures: list[Image.Image]) -> Image.Image:
@@ -87,13 +98,13 @@ def main() -> None:
     jobs = list(product(range(asked.seeds), SETS))
     with ThreadPoolExecutor(asked.at_once) as pool:
         list(pool.map(lambda job: train(asked.runs / f"{job[1]}-{job[0]}", job[1], job[0], threads), jobs))
-    lines = ["| data | thousands of images | minutes | the doctor at the end | and before | Frechet distance (floor) |"]
-    lines.append("|---|---|---|---|---|---|")
+    print("| data | seed | thousands of images | minutes | the doctor at the end | and before | Frechet distance |")
+    print("|---|---|---|---|---|---|---|")
     for name in SETS:
         runs = [tp.load(asked.runs / f"{name}-{seed}") for seed in range(asked.seeds)]
         side_by_side([run.grid(25) for run in runs]).save(asked.runs / f"{name}.png")
-        lines.append(line_of(name, runs))
-    print("\n".join(lines))
+        for line in lines_of(name, runs):
+            print(line, flush=True)
 
 
 if __name__ == "__main__":

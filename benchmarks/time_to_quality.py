@@ -3,16 +3,20 @@
     TWOPLAYER_DATA=... python benchmarks/time_to_quality.py results.jsonl --seconds 180 --seeds 3
 
 Each run is `twoplayer train RECIPE seed=S`, stopped by SIGINT so many seconds after it was started: imports, loading,
-compiling and the first grid count, as they do for a user. Recipes take turns within a seed, so that a busy minute of
-the machine meets no recipe in all its seeds. Figures: 5,000 fakes of the newest checkpoint's averaged generator beside
-5,000 test images, features of the classifier that `twoplayer evaluate` uses. What is in the file already is not run
-again; the table is printed at the end.
+compiling and the first grid count, as they do for a user. The step that is being played then is finished. Recipes take
+turns within a seed, so that a busy minute of the machine meets no recipe in all its seeds. Figures: 5,000 fakes of the
+newest checkpoint's averaged generator, or of G where a recipe keeps no average, beside 5,000 test images, features of
+the classifier that `twoplayer evaluate` uses. Recipes are as they stand: those of the reading list have the widths of
+their sources, conditional ones are told labels, and only mnist-auto was made for a processor.
+
+What is in the file already is not run again; pictures are written beside it; the table is printed at the end.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import signal
 import statistics
 import subprocess
@@ -22,9 +26,13 @@ from pathlib import Path
 from typing import Any
 
 import twoplayer as tp
+from twoplayer.core.errors import UserError
 from twoplayer.recipes.load import load_recipe, recipe_names
 
 IMAGES = 5000
+
+ENDS = {130: "stopped", 0: "ended by itself", 3: "diverged"}
+"""By what `twoplayer train` returns."""
 
 
 def competing() -> list[str]:
@@ -33,8 +41,8 @@ def competing() -> list[str]:
     return [recipe.name for recipe in recipes if recipe.data.source == "mnist" and recipe.data.channels is None]
 
 
-def trained(name: str, seed: int, seconds: float, place: Path) -> None:
-    """A run of so many seconds."""
+def trained(name: str, seed: int, seconds: float, place: Path) -> str:
+    """A run of so many seconds; how it ended."""
     command = [sys.executable, "-m", "twoplayer", "train", name, f"seed={seed}", "--out", str(place), "--quiet"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     try:
@@ -42,34 +50,50 @@ def trained(name: str, seed: int, seconds: float, place: Path) -> None:
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGINT)
         _, said = process.communicate()
-    if process.returncode not in (0, 130):
+    if process.returncode not in ENDS:
         raise SystemExit(f"{name}: {said}")
+    return ENDS[process.returncode]
 
 
-def measured(name: str, seed: int, seconds: float) -> dict[str, Any]:
-    """What a run reached."""
+def measured(name: str, seed: int, seconds: float, pictures: Path) -> dict[str, Any]:
+    """What a run reached; a distance of None where it has drawn nothing yet."""
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "run"
-        trained(name, seed, seconds, place)
-        run = tp.load(place)
-        run.grid(25).save(f"time-to-quality-{name}-{seed}.png")
+        row: dict[str, Any] = {"recipe": name, "seed": seed, "seconds": seconds}
+        row |= {"ended": trained(name, seed, seconds, place), "fid": None, "kimg": 0.0}
+        try:
+            run = tp.load(place)
+        except UserError:  # it was still loading
+            return row
+        run.grid(25).save(pictures / f"{name}-{seed}.png")
         key, figure = next((key, one) for key, one in run.evaluate(n=IMAGES, seeds=1).items() if key.startswith("fid_"))
-        found = {"recipe": name, "seed": seed, "seconds": seconds, "figure": key, "fid": figure["value"]}
-        return found | {"floor": figure["floor"], "step": figure["step"], "kimg": run.metrics[-1]["kimg"]}
+        row |= {"figure": key, "fid": figure["value"], "floor": figure["floor"]}
+        return row | {"step": run.info.step, "kimg": run.info.kimg}
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Recipes with the best first, as Markdown."""
+    """Recipes with the best first, as Markdown; those without a distance last."""
     by_name: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         by_name.setdefault(row["recipe"], []).append(row)
+
+    def mean(name: str) -> float:
+        return statistics.fmean(math.inf if row["fid"] is None else row["fid"] for row in by_name[name])
+
     lines = ["| recipe | thousands of images | Frechet distance, each seed | mean |", "|---|---|---|---|"]
-    for name, own in sorted(by_name.items(), key=lambda item: statistics.fmean(row["fid"] for row in item[1])):
-        shown, each = (", ".join(f"{row[key]:,.0f}" for row in own) for key in ("kimg", "fid"))
-        lines.append(f"| `{name}` | {shown} | {each} | {statistics.fmean(row['fid'] for row in own):,.0f} |")
-    floors = {row["floor"] for row in rows}
+    for name in sorted(by_name, key=mean):
+        shown = ", ".join(f"{row['kimg']:,.1f}" for row in by_name[name])
+        each = ", ".join(reached(row) for row in by_name[name])
+        lines.append(f"| `{name}` | {shown} | {each} | {mean(name):,.0f} |")
+    floors = [row["floor"] for row in rows if row["fid"] is not None]
     lines.append(f"| real images | | | {min(floors):,.1f} |")
     return "\n".join(lines)
+
+
+def reached(row: dict[str, Any]) -> str:
+    """A distance, and how the run ended if not by the clock."""
+    value = "none" if row["fid"] is None else f"{row['fid']:,.0f}"
+    return value if row["ended"] == ENDS[130] else f"{value} ({row['ended']})"
 
 
 def main() -> None:
@@ -85,7 +109,7 @@ def main() -> None:
         for name in competing():
             if (name, seed, asked.seconds) in known:
                 continue
-            rows.append(measured(name, seed, asked.seconds))
+            rows.append(measured(name, seed, asked.seconds, asked.results.parent))
             with asked.results.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(rows[-1]) + "\n")
             print(json.dumps(rows[-1]), file=sys.stderr, flush=True)

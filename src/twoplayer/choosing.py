@@ -95,6 +95,8 @@ def choose_recipe(
         seen = form_choices(source.survey(said.split), said)
         options = said.model_copy(update={choice.key.removeprefix("data."): choice.value for choice in seen})
         data = load_data(options, quiet=quiet, stop=stop)
+        if data.count < processes:
+            raise UserError(f"{data.count} images in {data.name} cannot be shared by {processes} processes")
         facts = with_words(replace(facts_of(data, source, options, device), processes=processes), changes, skeleton)
     tree = recipe_tree(facts, seen) | {"name": f"{AUTO}-{title_of(source.text)}"[:LONGEST_NAME]}
     tree["data"]["source"] = said.source

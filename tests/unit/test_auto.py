@@ -116,6 +116,12 @@ def test_mirror_images_of_digits_are_no_digits() -> None:
     assert mirrored_distance(digits[:1].expand(200, -1, -1, -1)) is None
 
 
+def test_more_processes_than_images_are_refused() -> None:
+    words = parse_overrides(["data.source=digits", "data.limit=3"])
+    with pytest.raises(UserError, match="3 images in digits cannot be shared by 4 processes"):
+        choose_recipe(words, CPU, quiet=True, stop=StopRequest(), processes=4)
+
+
 def test_rate_and_pace_follow_batch_and_length() -> None:
     usual, large = made(Facts(500, (3, 32, 32))), made(Facts(50_000, (3, 32, 32), batch_size=256))
     assert usual.optimizers.generator.learning_rate == 0.001  # type: ignore[attr-defined]

@@ -26,6 +26,7 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "doctor.md"
 HEALTHY = "healthy"
 QUICK = ("data.split=train", "steps=1500", "log_every=10", "sample_every=100", "checkpoint_every=1500")
 NO_PENALTY = "regularizers=[]"
+PAIRS = ("digits", *QUICK, "objective={name: relativistic}", "play={name: alternating}")
 
 
 @dataclass(frozen=True)
@@ -181,10 +182,31 @@ CASES = (
         ("digits", *QUICK, NO_PENALTY, "play={name: alternating, discriminator_steps: 10}"),
         (DOMINATES,),
     ),
+    Case(
+        "pairs-g-frozen",
+        "relativistic, G does not learn",
+        (*PAIRS, NO_PENALTY, "optimizers.generator.learning_rate=1e-12"),
+        (DOMINATES,),
+    ),
+    Case(
+        "pairs-d-frozen",
+        "relativistic, D does not learn",
+        (*PAIRS, NO_PENALTY, "optimizers.discriminator.learning_rate=1e-12"),
+        (GENERATOR_DOMINATES,),
+    ),
+    Case(
+        "pairs-d-rate-x100",
+        "relativistic, D's learning rate times 100, no penalty",
+        (*PAIRS, NO_PENALTY, "optimizers.discriminator.learning_rate=0.2"),
+        (DIVERGENCE, DOMINATES),
+    ),
+    Case("pairs-z-of-1", "relativistic, one latent dimension", (*PAIRS, "latents.dim=1"), (PARTIAL, TOTAL)),
     *(Case(f"digits-seed-{seed}", "healthy", ("digits", *QUICK, f"seed={seed}")) for seed in range(3)),
     Case("digits-cgan", "healthy", ("digits-cgan", *QUICK)),
     Case("digits-semi-supervised", "healthy", ("digits-semi-supervised", "sample_every=100")),
     Case("digits-hinge", "healthy", ("digits", *QUICK, "objective={name: hinge}")),
+    Case("digits-relativistic", "healthy", (*PAIRS, "regularizers=[{name: r1}, {name: r2}]")),
+    Case("digits-auto", "healthy", ("auto", "data.source=digits", "steps=1500")),
     Case("digits-least-squares", "healthy", ("digits", *QUICK, "objective={name: least-squares}")),
     Case(
         "digits-wgan-gp",

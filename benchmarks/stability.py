@@ -65,7 +65,7 @@ def distance(run: Run) -> str:
     """The Frechet distance and its floor."""
     figures = run.evaluate(n=2000, seeds=1)
     key = next(key for key in figures if key.startswith("fid_"))
-    return f"{figures[key]['value']:.0f} (floor {figures[key]['floor']:.0f}, {key}, n = {figures[key]['n_fake']})"
+    return f"{figures[key]['value']:.3g} (floor {figures[key]['floor']:.2g}, {key}, n = {figures[key]['n_fake']})"
 
 
 def lines_of(name: str, runs: list[Run]) -> Iterator[str]:

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
+
+from trainings import train_to_the_end
 
 import twoplayer as tp
 from twoplayer.bench.stacked import StackedMnist
@@ -30,9 +30,6 @@ from twoplayer.metrics.frechet import Moments, frechet_distance
 from twoplayer.trained import Run
 
 FAKES = 50_000
-DIVERGED = 3
-"""What `twoplayer train` ends with then."""
-
 ALONE = ("objective={name: minimax}", "regularizers=[{name: r1, gamma: 0.3}]")
 """Instead of the relativistic game with both penalties."""
 
@@ -67,17 +64,6 @@ CIFAR10 = (
 )
 
 
-def train(row: Row, runs: Path, threads: int) -> None:
-    """Train to the end, unless that has been done; a divergence is an end too."""
-    place = runs / row.name
-    words = ("--resume",) if (place / "config.yaml").exists() else row.words
-    command = [sys.executable, "-m", "twoplayer", "train", *words, "--out", str(place), "--quiet"]
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-    ended = subprocess.run(command, check=False, stdout=subprocess.DEVNULL, env=environment)
-    if ended.returncode not in (0, DIVERGED):
-        raise SystemExit(f"{row.name}: ended with {ended.returncode}")
-
-
 def modes(run: Run) -> str:
     """Of the fakes, and of as many real images."""
     data, stream = StackedMnist(), Stream(0)
@@ -110,7 +96,7 @@ def main() -> None:
     asked = parser.parse_args()
     threads = max((os.cpu_count() or 1) // asked.at_once, 1)
     with ThreadPoolExecutor(asked.at_once) as pool:
-        list(pool.map(lambda row: train(row, asked.runs, threads), (*STACKED, *CIFAR10)))
+        list(pool.map(lambda row: train_to_the_end(row.words, asked.runs / row.name, threads), (*STACKED, *CIFAR10)))
     print("| published | here | thousands of images | reached (the floor) |\n|---|---|---|---|")
     for rows, reached in ((STACKED, modes), (CIFAR10, distance)):
         for row in rows:

@@ -14,21 +14,17 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
 
 from PIL import Image
+from trainings import train_to_the_end
 
 import twoplayer as tp
 from twoplayer.evaluation.doctor import remarks
 from twoplayer.trained import Run
-
-DIVERGED = 3
-"""What `twoplayer train` ends with then."""
 
 SETS = {
     "digits": ("digits", []),
@@ -40,18 +36,11 @@ SETS = {
 """By name: the source, and what is said to take a part of it."""
 
 
-def train(place: Path, name: str, seed: int, threads: int) -> None:
-    """Train to the end, unless that has been done; a divergence is an end too."""
-    if (place / "config.yaml").exists():
-        words = ["--resume"]
-    else:
-        source, part = SETS[name]
-        words = ["auto", "--data", source, *part, f"seed={seed}"]
-    command = [sys.executable, "-m", "twoplayer", "train", *words, "--out", str(place), "--quiet"]
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-    ended = subprocess.run(command, check=False, stdout=subprocess.DEVNULL, env=environment)
-    if ended.returncode not in (0, DIVERGED):
-        raise SystemExit(f"{place}: ended with {ended.returncode}")
+def train(runs: Path, seed: int, name: str, threads: int) -> None:
+    """One of the trainings."""
+    source, part = SETS[name]
+    words = ["auto", "--data", source, *part, f"seed={seed}"]
+    train_to_the_end(words, runs / f"{name}-{seed}", threads)
 
 
 def said_before(run: Run) -> set[str]:
@@ -97,7 +86,7 @@ def main() -> None:
     threads = max((os.cpu_count() or 1) // asked.at_once, 1)
     jobs = list(product(range(asked.seeds), SETS))
     with ThreadPoolExecutor(asked.at_once) as pool:
-        list(pool.map(lambda job: train(asked.runs / f"{job[1]}-{job[0]}", job[1], job[0], threads), jobs))
+        list(pool.map(lambda job: train(asked.runs, job[0], job[1], threads), jobs))
     print("| data | seed | thousands of images | minutes | the doctor at the end | and before | Frechet distance |")
     print("|---|---|---|---|---|---|---|")
     for name in SETS:

@@ -26,12 +26,13 @@ from pathlib import Path
 from typing import Any
 
 import twoplayer as tp
-from twoplayer.core.errors import UserError
+from twoplayer.core.errors import Diverged, TrainingStopped, UserError
 from twoplayer.recipes.load import load_recipe, recipe_names
 
 IMAGES = 5000
 
-ENDS = {130: "stopped", 0: "ended by itself", 3: "diverged"}
+STOPPED = "stopped"
+ENDS = {TrainingStopped.exit_code: STOPPED, 0: "ended by itself", Diverged.exit_code: "diverged"}
 """By what `twoplayer train` returns."""
 
 
@@ -93,7 +94,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 def reached(row: dict[str, Any]) -> str:
     """A distance, and how the run ended if not by the clock."""
     value = "none" if row["fid"] is None else f"{row['fid']:,.0f}"
-    return value if row["ended"] == ENDS[130] else f"{value} ({row['ended']})"
+    return value if row["ended"] == STOPPED else f"{value} ({row['ended']})"
 
 
 def main() -> None:

@@ -150,8 +150,12 @@ class Setting:
 
     def weight(self, learned: Tensor) -> Tensor:
         """A parameter as the products want it: no graph, the chain's dtype, channels last in memory."""
-        plain = self.cast(learned.detach())
-        return plain.contiguous(memory_format=torch.channels_last) if plain.ndim == 4 else plain
+        return as_products_want_it(self.cast(learned.detach()))
+
+
+def as_products_want_it(values: Tensor) -> Tensor:
+    """Maps and kernels with their channels last in memory, where products are fastest; others as they are."""
+    return values.contiguous(memory_format=torch.channels_last) if values.ndim == 4 else values
 
 
 Maker = Callable[[Any, Setting], Link | None]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from twoplayer.ops.chains.link import Link, Rows, Setting, joins
+from twoplayer.ops.chains.link import Link, Rows, Setting, as_products_want_it, joins
 from twoplayer.ops.resampling import BilinearHalving
 
 
@@ -101,11 +101,6 @@ class NearestUpsampling(Linear):
         size, below = delta.shape[2:], (len(delta), *self.shape)
         found: Tensor = torch.ops.aten.upsample_nearest2d_backward(as_products_want_it(delta), size, below)
         return found
-
-
-def as_products_want_it(values: Tensor) -> Tensor:
-    """Maps with their channels last in memory, where convolutions and resampling are fastest; others as they are."""
-    return values.contiguous(memory_format=torch.channels_last) if values.ndim == 4 else values
 
 
 @joins(nn.Identity)

@@ -33,6 +33,12 @@ FAKES = 50_000
 ALONE = ("objective={name: minimax}", "regularizers=[{name: r1, gamma: 0.3}]")
 """Instead of the relativistic game with both penalties."""
 
+ADAM = "{name: adam, learning_rate: 0.0002, beta1: 0.0, beta2: 0.9}"
+FIVE = ("play.discriminator_steps=5", "steps=625", f"optimizers.generator={ADAM}", f"optimizers.discriminator={ADAM}")
+WGAN_GP = ("objective={name: wasserstein}", "regularizers=[{name: gradient-penalty}]", *FIVE)
+SNGAN = ("objective={name: hinge}", "regularizers=[{name: spectral-normalization}]", *FIVE)
+"""The same players in other games, with five updates of D each, Adam as their papers have it; as many images."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -60,6 +66,8 @@ STACKED = (
 )
 CIFAR10 = (
     Row("cifar10-auto", ("auto", "data.source=cifar10"), "1.96: relativistic, R1, R2, a modern net"),
+    Row("cifar10-sngan", ("auto", "data.source=cifar10", *SNGAN), "16.8: SNGAN"),
+    Row("cifar10-wgan-gp", ("auto", "data.source=cifar10", *WGAN_GP), "22.3 to 26.1: WGAN-GP"),
     Row("cifar10-dcgan", ("mnist-dcgan", "data.source=cifar10", "steps=1563"), "48.3 or 29.0: DCGAN"),
 )
 

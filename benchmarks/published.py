@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -32,6 +33,17 @@ from twoplayer.trained import Run
 FAKES = 50_000
 ALONE = ("objective={name: minimax}", "regularizers=[{name: r1, gamma: 0.3}]")
 """Instead of the relativistic game with both penalties."""
+
+RATES = tuple(f"optimizers.{role}.learning_rate=0.0005" for role in ("generator", "discriminator"))
+NARROW = tuple(
+    f"{role}.{key}" for role in ("generator", "discriminator") for key in ("widths=[64,32,16]", "blocks=[1]")
+)
+NARROWER = tuple(
+    f"{role}.{key}"
+    for role in ("generator", "discriminator")
+    for key in ("widths=[64,32,32,16]", "blocks=[1]", "group_size=8")
+)
+"""Of players made for a GPU, as in the headers of their recipes."""
 
 ADAM = "{name: adam, learning_rate: 0.0002, beta1: 0.0, beta2: 0.9}"
 FIVE = ("play.discriminator_steps=5", "steps=625", f"optimizers.generator={ADAM}", f"optimizers.discriminator={ADAM}")
@@ -55,17 +67,20 @@ class Row:
     published: str
 
 
+SMALL = "1,000 modes, KL 0.078: relativistic, R1, R2"
 STACKED = (
-    Row(
-        "stacked-auto",
-        ("auto", "data.source=stacked-mnist"),
-        "1,000 modes, KL 0.078: relativistic, R1, R2, small ResNet",
-    ),
+    Row("stacked-rpgan", ("stacked-mnist-rpgan", *NARROW, *RATES, "steps=600"), f"{SMALL}, small residual players"),
+    Row("stacked-auto", ("auto", "data.source=stacked-mnist"), f"{SMALL}; here the players of `auto`"),
     Row("stacked-alone", ("auto", "data.source=stacked-mnist", *ALONE), "diverges: R1 alone, no pairs"),
     Row("stacked-dcgan", ("mnist-dcgan", "data.source=stacked-mnist", "steps=1563"), "99 modes, KL 3.40: DCGAN"),
 )
 CIFAR10 = (
-    Row("cifar10-auto", ("auto", "data.source=cifar10"), "1.96: relativistic, R1, R2, a modern net"),
+    Row("cifar10-auto", ("auto", "data.source=cifar10"), "1.96: relativistic, R1, R2; here the players of `auto`"),
+    Row(
+        "cifar10-r3gan",
+        ("cifar10-r3gan", *NARROWER, *RATES, "batch_size=32", "average.half_life_kimg=1.0", "steps=1200"),
+        "1.96: relativistic, R1, R2, players without normalization",
+    ),
     Row("cifar10-sngan", ("auto", "data.source=cifar10", *SNGAN), "16.8: SNGAN"),
     Row("cifar10-wgan-gp", ("auto", "data.source=cifar10", *WGAN_GP), "22.3 to 26.1: WGAN-GP"),
     Row("cifar10-dcgan", ("mnist-dcgan", "data.source=cifar10", "steps=1563"), "48.3 or 29.0: DCGAN"),
@@ -94,7 +109,10 @@ def line_of(row: Row, run: Run, reached: Callable[[Run], str]) -> str:
     """A row of the table."""
     last = run.metrics[-1]
     shown = f"{float(last['kimg'] or 0):,.0f}, {float(last['seconds'] or 0) / 60:.0f} min"
-    return f"| {row.published} | `{' '.join(('twoplayer train', *row.words))}` | {shown} | {reached(run)} |"
+    found = [reached(run)] if run.folder.generator.exists() else []
+    if run.folder.failure.exists():
+        found.append("diverged")
+    return f"| {row.published} | `{shlex.join(('twoplayer', 'train', *row.words))}` | {shown} | {', '.join(found)} |"
 
 
 def main() -> None:
@@ -109,7 +127,8 @@ def main() -> None:
     for rows, reached in ((STACKED, modes), (CIFAR10, distance)):
         for row in rows:
             run = tp.load(asked.runs / row.name)
-            run.grid(25).save(asked.runs / f"{row.name}.png")
+            if run.folder.generator.exists():
+                run.grid(25).save(asked.runs / f"{row.name}.png")
             print(line_of(row, run, reached), flush=True)
 
 

@@ -64,9 +64,9 @@ def measured(name: str, seed: int, seconds: float, pictures: Path) -> dict[str, 
         row |= {"ended": trained(name, seed, seconds, place), "fid": None, "kimg": 0.0}
         try:
             run = tp.load(place)
-        except UserError:  # it was still loading
+            run.grid(25).save(pictures / f"{name}-{seed}.png")
+        except UserError:  # it was still loading, or diverged before anything was saved
             return row
-        run.grid(25).save(pictures / f"{name}-{seed}.png")
         key, figure = next((key, one) for key, one in run.evaluate(n=IMAGES, seeds=1).items() if key.startswith("fid_"))
         row |= {"figure": key, "fid": figure["value"], "floor": figure["floor"]}
         return row | {"step": run.info.step, "kimg": run.info.kimg}

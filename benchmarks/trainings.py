@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from twoplayer.core.errors import Diverged
+from twoplayer.runs.folder import RunFolder
 
 
 def train_to_the_end(words: Sequence[str], place: Path, threads: int) -> None:
@@ -16,6 +17,8 @@ def train_to_the_end(words: Sequence[str], place: Path, threads: int) -> None:
 
     A divergence is an end too; with any other this process ends.
     """
+    if RunFolder(place).failure.exists():
+        return
     words = ["--resume"] if (place / "config.yaml").exists() else words
     command = [sys.executable, "-m", "twoplayer", "train", *words, "--out", str(place), "--quiet"]
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}

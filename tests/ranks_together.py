@@ -39,6 +39,11 @@ STEPS = 10
 TRAIN = ("-m", "twoplayer", "train", "--device", "cpu", "--quiet")
 CPU = torch.device("cpu")
 
+PLAIN = [f"optimizers.{role}={{name: sgd, learning_rate: 0.05}}" for role in ("generator", "discriminator")]
+"""No update that divides by the gradient's size, and magnifies what rounding does to small ones."""
+
+WORDS = ["digits", "batch_size=32", "generator.batch_norm=false", "log_every=10", "checkpoint_every=10", *PLAIN]
+
 
 class Watching(Following):
     """An observer that keeps the means of each line of the log."""
@@ -172,6 +177,12 @@ def launched(count: int, command: Sequence[str], last: Sequence[str] = ()) -> li
         )
         for rank in range(count)
     ]
+
+
+def ended(ranks: list[subprocess.Popen[str]]) -> None:
+    for rank in ranks:
+        rank.kill()
+        rank.communicate()
 
 
 def free_port() -> int:

@@ -208,9 +208,10 @@ def load_generator(path: str | Path, device: str = "cpu") -> Sampler:
 def choose_device(name: str) -> torch.device:
     """The device that a name means; "auto" takes an accelerator when there is one. Raises UserError."""
     if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda", int(os.environ["LOCAL_RANK"])) if are_several() else torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        found = "mps" if torch.backends.mps.is_available() else "cpu"
+        name = "cuda" if torch.cuda.is_available() else found
+    if name == "cuda" and are_several() and torch.cuda.is_available():
+        name = f"cuda:{own_accelerator(torch.cuda.device_count())}"
     try:
         device = torch.device(name)
         if device.type not in DEVICES:
@@ -220,6 +221,16 @@ def choose_device(name: str) -> torch.device:
         reason = str(error).splitlines()[0]
         raise UserError(f"device {name!r} cannot be used here ({reason}); try --device cpu") from error
     return device
+
+
+def own_accelerator(visible: int) -> int:
+    """Which of this machine's GPUs is this process's, of several. Raises UserError where there are too few."""
+    local = int(os.environ.get("LOCAL_RANK", int(os.environ["RANK"]) % visible))
+    if visible == 1:  # each process sees its own
+        return 0
+    if local >= visible:
+        raise UserError(f"process {local} of this machine has no GPU: {visible} are visible; or say --device cpu")
+    return local
 
 
 def _path(text: str | Path) -> Path:

@@ -127,7 +127,7 @@ def form_choices(survey: Survey, said: DataOptions) -> list[Choice]:
     elif said.channels is None and (len(survey.modes) > 1 or said.cache == "none"):
         kinds = " and ".join(mode for mode, _ in survey.modes.most_common(2))
         found.append(Choice("data.channels", form.channels, f"the files hold {kinds}"))
-    if said.bad_images == "error" and may_be_skipped(survey):
+    if said.bad_images == "error" and said.cache != "none" and may_be_skipped(survey):
         found.append(Choice("data.bad_images", "skip", f"{len(survey.broken):,} cannot be read; others are enough"))
     return found
 
@@ -183,4 +183,6 @@ def in_words(facts: Facts, data: ImageData) -> str:
 
 def written(value: Any) -> str:
     """A value as a user would write it."""
+    if value is None:
+        return "null"
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -152,6 +152,8 @@ class Sampler(ABC):
         _require_sensible(n, seed, best_of, truncation, MOST_PICTURES * best_of)
         ids, latents = self.label_ids(labels), self._drawn(truncation)
         plan = self._plan(n, seed, best_of, truncation, ids, per_shard)
+        if ranks.any(plan != ranks.told(plan)):
+            raise UserError(f"{self.path}: not all processes read the same generator; does it still train?")
 
         def draw(numbers: range) -> Iterator[Tensor]:
             if best_of == 1:

@@ -40,7 +40,7 @@ from twoplayer.training.loop import train as train_loop
 from twoplayer.training.progress import progress
 from twoplayer.training.recorder import Recorder
 from twoplayer.training.resuming import go_on
-from twoplayer.training.shares import Following
+from twoplayer.training.shares import Following, on_host
 from twoplayer.training.state import TrainingState, new_state, prepare
 from twoplayer.training.step import labels_of
 from twoplayer.training.threads import fitting_threads
@@ -126,9 +126,9 @@ def _follow(recipe: Recipe, batches: Batches, schedule: Schedule, state: Trainin
     begun: tuple[Path, dict[str, Any]] = (Path(), {})
     path, tree = ranks.told(begun)
     state.restore(tree)
-    with stop.deferring():
+    del tree
+    with ranks.ending_together(TrainingStopped, Diverged), stop.deferring():
         train_loop(state, recipe, batches, schedule, Following(), stop)
-    ranks.told(None)
     return RunFolder(path)
 
 
@@ -171,7 +171,8 @@ def _run(
     """The session once its pieces are known to fit."""
     device = batches.device
     folder = folder or claim_next_run(Path("runs"), recipe.name)
-    with folder.locked(), stop.deferring():
+    ranks = state.game.ranks
+    with ranks.ending_together(TrainingStopped, Diverged), folder.locked(), stop.deferring():
         if resume:
             go_on(folder, recipe, state, data, schedule, other_processes=other_processes)
         else:
@@ -184,11 +185,10 @@ def _run(
             progress(schedule.steps, state.step, quiet) as shown,
         ):
             recorder = recorder_of(folder, recipe, data, batches, schedule, shown, trackings)
-            if state.game.ranks.count > 1:
-                state.game.ranks.told((folder.path, state.tree()))
+            if ranks.count > 1:
+                ranks.told((folder.path, on_host(state.tree())))
             _play(state, recipe, batches, schedule, recorder, stop)
         write_report(folder, doctor_notes(folder, recipe))
-    state.game.ranks.told(None)
     return folder
 
 

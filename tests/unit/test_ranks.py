@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,9 @@ from tests.ranks_together import (
     SECONDS,
     STEPS,
     TRAIN,
+    WORDS,
     digits,
+    ended,
     largest_difference,
     launched,
     own_pieces,
@@ -154,12 +154,6 @@ def test_shares_of_a_stream_are_its_rows() -> None:
     assert torch.equal(stream.shared(2, 3).permutation(7), stream.permutation(7))
 
 
-PLAIN = [f"optimizers.{role}={{name: sgd, learning_rate: 0.05}}" for role in ("generator", "discriminator")]
-"""No update that divides by the gradient's size, and magnifies what rounding does to small ones."""
-
-WORDS = ["digits", "batch_size=32", "generator.batch_norm=false", "log_every=10", "checkpoint_every=10", *PLAIN]
-
-
 def finished(ranks: list[subprocess.Popen[str]]) -> list[tuple[str, str]]:
     """What each said on stdout and stderr."""
     try:
@@ -168,12 +162,6 @@ def finished(ranks: list[subprocess.Popen[str]]) -> list[tuple[str, str]]:
         return said
     finally:
         ended(ranks)
-
-
-def ended(ranks: list[subprocess.Popen[str]]) -> None:
-    for rank in ranks:
-        rank.kill()
-        rank.communicate()
 
 
 def test_other_processes_go_on_where_that_is_said(
@@ -224,51 +212,3 @@ def test_two_processes_train_resume_and_write_once(tmp_path: Path) -> None:
 def environment(run: Path) -> dict[str, Any]:
     said: dict[str, Any] = json.loads(RunFolder(run).environment.read_text())
     return said
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
-@pytest.mark.parametrize("victim", [0, 1])
-def test_a_process_that_dies_ends_the_others_with_its_name(victim: int, number: signal.Signals, tmp_path: Path) -> None:
-    run = RunFolder(tmp_path / "run")
-    ranks = launched(2, [*TRAIN, *WORDS, "steps=1000000", "--out", str(run.path)])
-    try:
-        deadline = time.monotonic() + SECONDS
-        while not run.metrics.exists() and time.monotonic() < deadline:
-            time.sleep(0.1)
-        begun = time.monotonic()
-        ranks[victim].send_signal(number)
-        _, said = ranks[1 - victim].communicate(timeout=SECONDS)
-        assert time.monotonic() - begun < 30.0
-        assert ranks[1 - victim].returncode == 1
-        name = f"rank 1 (process {ranks[1].pid} on" if victim == 1 else "(rank 0, or its launcher) ended or hangs"
-        assert name in said
-    finally:
-        ended(ranks)
-
-
-FAILING = """
-import time
-import torch
-from twoplayer.core.joining import joined
-with joined(torch.device("cpu")) as ranks:
-    if ranks.index == 1:
-        print(time.time(), flush=True)
-        raise ValueError("broken")
-    ranks.any(True)
-"""
-
-
-@pytest.mark.slow
-def test_a_process_that_fails_is_named_with_its_error() -> None:
-    ranks = launched(2, ["-c", FAILING])
-    try:
-        _, said = ranks[0].communicate(timeout=SECONDS)
-        now = time.time()
-        failed, _ = ranks[1].communicate(timeout=SECONDS)
-    finally:
-        ended(ranks)
-    assert now - float(failed) < 30.0
-    assert [rank.returncode for rank in ranks] == [1, 1]
-    assert f"rank 1 (process {ranks[1].pid} on" in said
-    assert "ended (ValueError: broken); this one (rank 0) ends too" in said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -41,16 +42,17 @@ def sample(
     from twoplayer.core.ranks import are_several
     from twoplayer.runs.grid import save_png, write_pictures
 
-    trained = tp.load_generator(run, device)
-    labels = [class_said(text, trained.info.class_names) for text in label] if label else None
     if grid is not None and out is not None:
         raise UserError("say either --grid FILE.png or --out FOLDER")
-    how: dict[str, Any] = {"best_of": best_of, "labels": labels, "truncation": truncation}
+    how: dict[str, Any] = {"best_of": best_of, "truncation": truncation}
     if out is not None and out.startswith(SHARDS):
-        shards(trained, Path(out.removeprefix(SHARDS)).expanduser(), n, seed, per_shard=per_shard, **how)
+        folder = Path(out.removeprefix(SHARDS)).expanduser()
+        shards(lambda: tp.load_generator(run, device), folder, n, seed, label, per_shard=per_shard, **how)
         return
     if are_several():
         raise UserError("several processes draw together with --out shards:FOLDER only")
+    trained = tp.load_generator(run, device)
+    how["labels"] = classes_said(label, trained.info.class_names)
     if out is not None:
         write_pictures(trained.sample_blocks(n, seed, **how), Path(out))
         typer.echo(out)
@@ -65,8 +67,11 @@ def sample(
     typer.echo(str(grid))
 
 
-def shards(trained: Sampler, folder: Path, n: int, seed: int, **how: Any) -> None:
-    """Write shards, together with the other processes where there are some; the first one says where they are."""
+def shards(load: Callable[[], Sampler], folder: Path, n: int, seed: int, label: list[str] | None, **how: Any) -> None:
+    """Write shards, together with the other processes where there are some; the first one says where they are.
+
+    The generator is loaded when all are there: who cannot load it ends the others.
+    """
     import torch
 
     from twoplayer.core.joining import joined
@@ -77,9 +82,16 @@ def shards(trained: Sampler, folder: Path, n: int, seed: int, **how: Any) -> Non
         joined(torch.device("cpu")) as ranks,
         counted("drawing pictures") if ranks.writes else nullcontext(nobody) as told,
     ):
-        trained.write_shards(folder, n, seed, **how, ranks=ranks, told=told)
+        trained = load()
+        labels = classes_said(label, trained.info.class_names)
+        trained.write_shards(folder, n, seed, labels=labels, **how, ranks=ranks, told=told)
         if ranks.writes:
             typer.echo(f"{SHARDS}{folder}")
+
+
+def classes_said(texts: list[str] | None, names: tuple[str, ...]) -> list[str | int] | None:
+    """The same of several; None where nothing was said."""
+    return [class_said(text, names) for text in texts] if texts else None
 
 
 def class_said(text: str, names: tuple[str, ...]) -> str | int:

@@ -18,6 +18,9 @@ from twoplayer.core.console import say
 from twoplayer.core.errors import UserError
 from twoplayer.core.ranks import ALONE, OthersGone, Ranks, are_several
 
+TIME_TO_MEET = timedelta(minutes=30)
+"""Machines of a cluster may start minutes apart."""
+
 SECONDS_BETWEEN_SIGNS = 1.0
 SECONDS_OF_PATIENCE = 20.0
 """Without a sign of life; after that a process counts as dead."""
@@ -54,7 +57,7 @@ def joined(device: torch.device, patience: timedelta | None = None) -> Iterator[
     is_ours = not distributed.is_initialized()
     if is_ours:
         try:
-            distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=patience)
+            _meet("nccl" if device.type == "cuda" else "gloo", patience)
         except (RuntimeError, ValueError) as error:
             raise UserError(f"the other processes cannot be reached: {str(error).splitlines()[0]}") from error
     exchanged = device if distributed.get_backend() == "nccl" else None
@@ -68,13 +71,25 @@ def joined(device: torch.device, patience: timedelta | None = None) -> Iterator[
             with suppress(RuntimeError):  # whoever is gone already is done too
                 distributed.destroy_process_group()
     except OthersGone as error:
-        watch.finished.wait(SECONDS_OF_PATIENCE + 5.0)  # the watch knows whose end it was, and says so
-        raise UserError(f"another process ended: {error}") from error
+        watch.finished.wait(SECONDS_OF_PATIENCE + 5.0)  # the watch knows whose end it was, says so, and ends this one
+        watch.say(ENDED, f"an exchange failed: {error}")
+        raise UserError(f"an exchange with the other processes failed, though all live: {error}") from error
     except BaseException as error:
         watch.say(ENDED, f"{type(error).__name__}: {error}".splitlines()[0])
         raise
     finally:
         watch.end()
+
+
+def _meet(backend: str, patience: timedelta | None) -> None:
+    """Form the process group once all are there, so that nobody waits with all patience for one that never comes."""
+    from torch import distributed
+    from torch.distributed.rendezvous import rendezvous
+
+    store, rank, count = next(rendezvous("env://", timeout=TIME_TO_MEET))
+    store.set(f"{PREFIX}/there/{rank}", "")
+    store.wait([f"{PREFIX}/there/{other}" for other in range(count)], TIME_TO_MEET)
+    distributed.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=patience)
 
 
 class Watch:
@@ -93,7 +108,8 @@ class Watch:
         self.finished = threading.Event()
         host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
         own = TCPStore(host, port, None, False, timeout=timedelta(seconds=SECONDS_OF_PATIENCE), wait_for_workers=False)
-        self.store: Any = PrefixStore(f"{PREFIX}/{next(_times_joined)}", own)
+        begun = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # torchrun's own store outlives its workers
+        self.store: Any = PrefixStore(f"{PREFIX}/{begun}/{next(_times_joined)}", own)
         self.lock = threading.Lock()
         self.seen: dict[int, tuple[bytes, float]] = {}
         self.missing: str | None = None

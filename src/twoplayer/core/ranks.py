@@ -120,6 +120,19 @@ class Ranks:
             distributed.gather_object(value, said if self.writes else None, dst=0)
         return said
 
+    @contextmanager
+    def ending_together(self, *ends: type[BaseException]) -> Iterator[None]:
+        """Inside something that all ranks leave alike, in good order or by one of these errors.
+
+        Nobody goes before rank 0, which has things to write then: a launcher ends all when one has ended.
+        """
+        try:
+            yield
+        except ends:
+            self.told(None)
+            raise
+        self.told(None)
+
     def any(self, flag: bool) -> bool:
         """Whether it is so on any rank."""
         if self.count == 1:

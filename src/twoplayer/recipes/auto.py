@@ -161,7 +161,7 @@ def batch_of(facts: Facts) -> Choice:
 
 
 def _game(facts: Facts, batch: int) -> list[Choice]:
-    few, gamma = facts.n < FEW_IMAGES, float(f"{GAMMA * math.prod(facts.shape) / (28 * 28):.1g}")
+    gamma = float(f"{GAMMA * math.prod(facts.shape) / (28 * 28):.1g}")
     rate = float(f"{RATE * math.sqrt(batch / BATCH):.2g}")
     fast = "fast and stable where both slopes are penalized"
     if batch != BATCH:
@@ -175,10 +175,12 @@ def _game(facts: Facts, batch: int) -> list[Choice]:
         Choice("regularizers.r1.gamma", gamma, slope),
         Choice("regularizers.r2.gamma", gamma, "as for reals"),
     ]
-    return [*found, *_augmentation(facts, batch)] if few or facts.augmented else found
+    return [*found, *_augmentation(facts, batch)]
 
 
 def _augmentation(facts: Facts, batch: int) -> list[Choice]:
+    if facts.n >= FEW_IMAGES and not facts.augmented:
+        return [Choice("augmentation", None, f"{facts.n:,} images are many: D does not soon know them by heart")]
     seen_by = "held-out images" if facts.held_out else "how sure it is of them"
     few = "few" if facts.n < FEW_IMAGES else "not few, but changes were asked for"
     reason = f"{facts.n:,} images are {few}: D sees them changed, the more the more it overfits, seen by {seen_by}"

@@ -124,15 +124,17 @@ def train(
     stream = ranks.sliced(Stream(recipe.seed).child("train"))
     batches = Shared(batches, ranks, recipe.batch_size) if ranks.count > 1 else batches
     annealing = Annealing(recipe, schedule.steps)
-    if state.compiled is None:
-        state.compiled = ranks.count == 1 and compiles(state, recipe, schedule.steps)
+    if ranks.count > 1:
+        state.compiled = False  # also of a run that one process began
+    elif state.compiled is None:
+        state.compiled = compiles(state, recipe, schedule.steps)
     state.game = replace(state.game, programs=Programs() if state.compiled else None)
     blocks = blocks_for(state, recipe, batches, stream)
     begun, seconds_before = time.monotonic(), state.seconds  # without compiling: what is left goes by that
     with stop.deferring():
         while state.step < schedule.steps and not state.has_reached(recipe.stop):
             if is_stopped(stop, schedule, state):
-                _require_finite(state.step, state.named_tensors())
+                _require_finite(state, state.named_tensors())
                 observer.on_checkpoint(state, scheduled=False)
                 raise TrainingStopped(f"stopped after step {state.step}")
             annealing.bring(state)
@@ -184,8 +186,9 @@ def one_step(state: TrainingState, recipe: Recipe, batches: BatchSupply, stream:
     if not is_on_gpu(state):  # there the host does not wait for a step; the log's sums tell soon enough
         players = (state.game.generator, state.game.discriminator)
         gradients = [p.grad for player in players for p in player.parameters() if p.grad is not None]
-        if not are_finite([*report.values(), *gradients]):
-            _require_finite(state.step, [*report.items(), *state.gradients()])
+        own = report.values() if state.game.ranks.count == 1 else ()  # gradients are the same on all ranks, losses not
+        if not are_finite([*own, *gradients]):
+            _require_finite(state, [*report.items(), *state.gradients()])
     state.meters.add(report, time.monotonic() - begun - (seconds_compiling(state) - compiling))
 
 
@@ -212,10 +215,13 @@ def is_on_gpu(state: TrainingState) -> bool:
     return next(state.game.generator.network.parameters()).is_cuda
 
 
-def _require_finite(step: int, named: list[tuple[str, Tensor]]) -> None:
-    culprit = first_not_finite(named)
+def _require_finite(state: TrainingState, named: list[tuple[str, Tensor]]) -> None:
+    """Raise Diverged where one of these is NaN or infinite; on all ranks when it is so on any."""
+    ranks = state.game.ranks
+    culprits = filter(None, ranks.gathered(first_not_finite(named)))
+    culprit = ranks.told(next(culprits, None))
     if culprit is not None:
-        raise Diverged(step, culprit)
+        raise Diverged(state.step, culprit)
 
 
 def _tell(state: TrainingState, recipe: Recipe, schedule: Schedule, observer: Observer) -> None:
@@ -225,9 +231,10 @@ def _tell(state: TrainingState, recipe: Recipe, schedule: Schedule, observer: Ob
         begun = time.monotonic()
         torch.cuda.synchronize(next(state.game.generator.network.parameters()).device)
         state.meters.count(0, time.monotonic() - begun)  # of the steps that were launched
-        _require_finite(state.step, list(state.meters.sums.items()))
+    if any(due) and (is_on_gpu(state) or state.game.ranks.count > 1):
+        _require_finite(state, list(state.meters.sums.items()))
     if any(due):  # weights that finite gradients made infinite show in the next loss; here they must not be saved
-        _require_finite(state.step, state.named_tensors())
+        _require_finite(state, state.named_tensors())
     ended, ranks = False, state.game.ranks
     if any(due):
         ranks.mean_(state.meters.sums.values())

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
 from twoplayer.core.batch import Batch, BatchSupply, PartedSupply, rows_of
 from twoplayer.core.ranks import Ranks
 from twoplayer.core.rng import Stream
@@ -30,6 +35,17 @@ class Shared:
     def some(self, n: int, stream: Stream) -> Batch:
         """The same n images on each rank."""
         return self.batches.some(n, stream)
+
+
+def on_host(tree: Any) -> Any:
+    """The same nested values with tensors on the processor: those of a GPU are unpickled on that GPU by every rank."""
+    if isinstance(tree, Tensor):
+        return tree.cpu()
+    if isinstance(tree, Mapping):
+        return {key: on_host(value) for key, value in tree.items()}
+    if isinstance(tree, (list, tuple)):
+        return type(tree)(on_host(value) for value in tree)
+    return tree
 
 
 class Following:

@@ -100,7 +100,8 @@ def choose_recipe(
         facts = with_words(replace(facts_of(data, source, options, device), processes=processes), changes, skeleton)
     tree = recipe_tree(facts, seen) | {"name": f"{AUTO}-{title_of(source.text)}"[:LONGEST_NAME]}
     tree["data"]["source"] = said.source
-    return Chosen(check(merge(tree, changes)), in_words(facts, data))
+    recipe = check(merge(tree, changes))
+    return Chosen(recipe, in_words(facts, data, changed=recipe.data.image_size is not None))
 
 
 def with_words(facts: Facts, changes: list[Override], said: Recipe) -> Facts:
@@ -174,11 +175,12 @@ def mirrored_distance(images: Tensor) -> float | None:
     return float((mirrored[apart] / near[apart]).log().mean().exp())
 
 
-def in_words(facts: Facts, data: ImageData) -> str:
-    """What was seen."""
+def in_words(facts: Facts, data: ImageData, *, changed: bool) -> str:
+    """What was seen; `changed`: pictures are brought to that size."""
     kind = "gray" if facts.shape[0] == 1 else "color"
     held = "others are held out" if facts.held_out else "none are held out"
-    return f"{facts.n:,} {kind} images of {facts.words} from {data.name}; {held}"
+    form = "brought to" if changed else "of their own"
+    return f"{facts.n:,} {kind} images {form} {facts.words} from {data.name}; {held}"
 
 
 def written(value: Any) -> str:

@@ -11,6 +11,7 @@ from PIL import Image
 
 import twoplayer as tp
 from tests.conftest import random_images
+from twoplayer import choosing
 from twoplayer.choosing import choose_recipe, is_colorless, mirrored_distance
 from twoplayer.core.errors import UserError
 from twoplayer.core.stop import StopRequest
@@ -18,7 +19,7 @@ from twoplayer.data.form import Form
 from twoplayer.data.source import open_source
 from twoplayer.recipes.auto import Facts, recipe_tree, round_down
 from twoplayer.recipes.load import check, load_recipe, merge, parse_overrides
-from twoplayer.recipes.schema import Recipe
+from twoplayer.recipes.schema import DataOptions, Recipe
 
 CPU = torch.device("cpu")
 
@@ -48,6 +49,7 @@ def test_choices_follow_the_facts() -> None:
     assert many.augmentation is None
     assert few.augmentation is not None
     assert few.augmentation.name == "adaptive"
+    assert many.reasons["augmentation"] == "50,000 images are many: D does not soon know them by heart"
     assert many.data.flip
     assert not made(Facts(50_000, (3, 32, 32), mirrored=1.2)).data.flip
     assert not made(Facts(50_000, (3, 32, 32), mirrored=None)).data.flip
@@ -69,6 +71,7 @@ def test_the_rhythm_follows_the_length_that_was_said(tmp_path: Path) -> None:
         chosen("data.source=digits", "data.limit=100", words) for words in ("epochs=100", "steps=300")
     )
     assert by_epochs.steps is None
+    assert "steps" not in by_epochs.reasons
     assert by_epochs.total_steps(100 // by_epochs.batch_size) == 300
     for key in ("average", "log_every", "sample_every", "checkpoint_every"):
         assert getattr(by_epochs, key) == getattr(by_steps, key)
@@ -89,16 +92,18 @@ def test_reasons_end_with_what_they_speak_of() -> None:
     tree = {"batch_size": 2, "generator": {"name": "dcgan", "n_filters": 8}, "rules": [{"name": "r1", "gamma": 1.0}]}
     tree |= {
         "data": {"source": "digits"},
-        "reasons": {"batch_size": "a", "generator.n_filters": "b", "rules.r1.gamma": "c"},
+        "augmentation": None,
+        "reasons": {"batch_size": "a", "generator.n_filters": "b", "rules.r1.gamma": "c", "augmentation": "d"},
     }
     for words, kept in (
-        (["batch_size=3"], {"generator.n_filters", "rules.r1.gamma"}),
-        (["generator.name=mlp"], {"batch_size", "rules.r1.gamma"}),
-        (["generator.name=dcgan", "rules=[]"], {"batch_size", "generator.n_filters"}),
-        (["rules.r1.gamma=2"], {"batch_size", "generator.n_filters"}),
-        (["rules.0.gamma=2"], {"batch_size", "generator.n_filters"}),
+        (["batch_size=3"], {"generator.n_filters", "rules.r1.gamma", "augmentation"}),
+        (["generator.name=mlp"], {"batch_size", "rules.r1.gamma", "augmentation"}),
+        (["generator.name=dcgan", "rules=[]"], {"batch_size", "generator.n_filters", "augmentation"}),
+        (["rules.r1.gamma=2"], {"batch_size", "generator.n_filters", "augmentation"}),
+        (["rules.0.gamma=2"], {"batch_size", "generator.n_filters", "augmentation"}),
         (["data.source=mnist"], set()),
-        ([], {"batch_size", "generator.n_filters", "rules.r1.gamma"}),
+        (["seed=1"], {"batch_size", "generator.n_filters", "rules.r1.gamma", "augmentation"}),
+        (["augmentation=diffaugment"], {"batch_size", "generator.n_filters", "rules.r1.gamma"}),
     ):
         assert merge(tree, parse_overrides(words))["reasons"].keys() == kept
 
@@ -163,18 +168,23 @@ def test_it_says_what_it_chose_and_why(tmp_path: Path, capsys: pytest.CaptureFix
         "auto", "steps=1", "generator.n_filters=8", "discriminator.n_filters=4", data="digits", out=tmp_path / "run"
     )
     said = capsys.readouterr().err
-    assert "auto: 1,438 gray images of 8x8 pixels from digits; others are held out" in said
+    assert "auto: 1,438 gray images of their own 8x8 pixels from digits; others are held out" in said
     assert "batch_size=64  " in said
     assert "generator.n_filters=8  " not in said
 
 
-def test_pictures_that_are_decoded_as_they_come(tmp_path: Path) -> None:
+def test_pictures_that_are_decoded_as_they_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / ("a" * 150)
     folder.mkdir()
     for number in range(8):
         Image.fromarray(np.full((16, 24, 3), 20 * number, np.uint8)).save(folder / f"{number}.png")
     recipe = chosen(f"data.source={folder}", "data.cache=none", "data.channels=3")
     assert (recipe.data.image_size, recipe.data.channels, recipe.data.flip) == (16, 3, False)
+    survey = open_source(str(folder)).survey("train")
+    monkeypatch.setattr(choosing, "may_be_skipped", lambda survey: True)
+    for cache, proposed in (("auto", True), ("none", False)):  # pictures that are streamed are not all looked at before
+        said = DataOptions.model_validate({"source": str(folder), "cache": cache})
+        assert ("data.bad_images" in {choice.key for choice in choosing.form_choices(survey, said)}) == proposed
     assert recipe.name == f"auto-{'a' * 95}"
 
 

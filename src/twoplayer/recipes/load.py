@@ -160,11 +160,11 @@ def _source_of(tree: Tree) -> Any:
 
 
 def _is_untouched(tree: Tree, key: str, paths: list[list[str]]) -> bool:
-    """Whether a dotted key is still there and no override's path meets it; what is off (null) need not be written."""
+    """Whether a dotted key is still there, be it as null, and no override's path meets it."""
     own = key.split(".")
     if any(all(mine == theirs for mine, theirs in zip(own, path, strict=False)) for path in paths):
         return False
-    return len(own) == 1 or value_at(tree, key) is not None
+    return value_at(tree, key) is not None or key in tree
 
 
 def value_at(tree: Tree, key: str) -> Any:

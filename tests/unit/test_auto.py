@@ -181,7 +181,7 @@ def test_pictures_that_are_decoded_as_they_come(tmp_path: Path, monkeypatch: pyt
     recipe = chosen(f"data.source={folder}", "data.cache=none", "data.channels=3")
     assert (recipe.data.image_size, recipe.data.channels, recipe.data.flip) == (16, 3, False)
     survey = open_source(str(folder)).survey("train")
-    monkeypatch.setattr(choosing, "may_be_skipped", lambda survey: True)
+    monkeypatch.setattr(choosing, "may_be_skipped", lambda _: True)
     for cache, proposed in (("auto", True), ("none", False)):  # pictures that are streamed are not all looked at before
         said = DataOptions.model_validate({"source": str(folder), "cache": cache})
         assert ("data.bad_images" in {choice.key for choice in choosing.form_choices(survey, said)}) == proposed

@@ -139,6 +139,13 @@ def test_another_number_of_ranks_goes_on_as_one_process_would(tmp_path: Path) ->
         same({"state": each["state"], "lines": two[0]["lines"] + each["lines"]}, alone)
 
 
+def test_a_compiled_run_goes_on_uncompiled_with_several_processes(tmp_path: Path) -> None:
+    begun = trained(digits(), (1, 8, 8), ALONE, steps=5)
+    begun["state"]["compiled"] = True
+    for each in together(2, tmp_path / "two", lambda ranks: trained(digits(), (1, 8, 8), ranks, STEPS, begun)):
+        assert each["state"]["compiled"] is False
+
+
 def test_a_batch_that_cannot_be_shared_is_refused() -> None:
     with pytest.raises(UserError, match="batch_size=25 cannot be shared equally by 2"):
         Ranks(1, 2).rows(25)

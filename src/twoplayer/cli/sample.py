@@ -89,11 +89,11 @@ def shards(load: Callable[[], Sampler], folder: Path, n: int, seed: int, label: 
             typer.echo(f"{SHARDS}{folder}")
 
 
-def classes_said(texts: list[str] | None, names: tuple[str, ...]) -> list[str | int] | None:
-    """The same of several; None where nothing was said."""
-    return [class_said(text, names) for text in texts] if texts else None
-
-
 def class_said(text: str, names: tuple[str, ...]) -> str | int:
     """A name, or the id that a number means where no class has that name."""
     return int(text) if text not in names and text.isdecimal() else text
+
+
+def classes_said(texts: list[str] | None, names: tuple[str, ...]) -> list[str | int] | None:
+    """The same of several; None where nothing was said."""
+    return [class_said(text, names) for text in texts] if texts else None

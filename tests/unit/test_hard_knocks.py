@@ -133,7 +133,7 @@ def test_a_signal_anywhere_saves_and_says_130(
     monkeypatch.setattr(owner, attribute, hit)
     out = tmp_path / "run"
     words = ["train", *TINY, "--out", str(out), "--quiet", "--device", "cpu"]
-    assert ended(forked(lambda: run(words)), 10.0) == 130
+    assert ended(forked(lambda: run(words)), 30.0) == 130
     monkeypatch.undo()
     if place in SAVES_STEP:
         assert RunFolder(out).checkpoint_steps() == [SAVES_STEP[place]]

@@ -34,22 +34,22 @@ FAKES = 50_000
 ALONE = ("objective={name: minimax}", "regularizers=[{name: r1, gamma: 0.3}]")
 """Instead of the relativistic game with both penalties."""
 
-RATES = tuple(f"optimizers.{role}.learning_rate=0.0005" for role in ("generator", "discriminator"))
-NARROW = tuple(
-    f"{role}.{key}" for role in ("generator", "discriminator") for key in ("widths=[64,32,16]", "blocks=[1]")
-)
-NARROWER = tuple(
-    f"{role}.{key}"
-    for role in ("generator", "discriminator")
-    for key in ("widths=[64,32,32,16]", "blocks=[1]", "group_size=8")
-)
-"""Of players made for a GPU, as in the headers of their recipes."""
+
+def of_both(*keys: str) -> tuple[str, ...]:
+    """The same words about both players."""
+    return tuple(f"{role}.{key}" for role in ("generator", "discriminator") for key in keys)
+
+
+RATES = tuple(f"optimizers.{word}" for word in of_both("learning_rate=0.0005"))
+NARROW = of_both("widths=[64,32,16]", "blocks=[1]")
+NARROWER = of_both("widths=[64,32,32,16]", "blocks=[1]", "group_size=8")
+"""Of players made for a GPU."""
 
 ADAM = "{name: adam, learning_rate: 0.0002, beta1: 0.0, beta2: 0.9}"
 FIVE = ("play.discriminator_steps=5", "steps=625", f"optimizers.generator={ADAM}", f"optimizers.discriminator={ADAM}")
 WGAN_GP = ("objective={name: wasserstein}", "regularizers=[{name: gradient-penalty}]", *FIVE)
 SNGAN = ("objective={name: hinge}", "regularizers=[{name: spectral-normalization}]", *FIVE)
-"""The same players in other games, with five updates of D each, Adam as their papers have it; as many images."""
+"""The same players in other games, with five updates of D for each of G, as their papers have; as many images."""
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,6 @@ def test_a_process_that_fails_is_named_with_its_error() -> None:
 SLOW = """
 import time
 from twoplayer.cli.main import main
-from twoplayer.training import loop
 from twoplayer.training.recorder import Recorder
 
 saved = Recorder.on_checkpoint

@@ -9,6 +9,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import pytest
 import torch
 from torch import distributed
 
+from tests.forks import ended, forked
 from twoplayer.core.augmentation import FollowsOverfitting
 from twoplayer.core.batch import Batch
 from twoplayer.core.catalogue import Component, components
@@ -62,29 +64,23 @@ def together(count: int, folder: Path, work: Callable[[Ranks], Any]) -> list[Any
     children = [_forked(rank, count, folder, work) for rank in range(count)]
     deadline = time.monotonic() + SECONDS
     for child in children:
-        found = 0
-        while not found and time.monotonic() < deadline:
-            found, _ = os.waitpid(child, os.WNOHANG)
-            time.sleep(0.005)
-        if not found:
-            os.kill(child, 9)
-            os.waitpid(child, 0)
+        with suppress(AssertionError):
+            ended(child, deadline - time.monotonic())
     wrong = [each.read_text() for each in sorted(folder.glob("*.txt"))]
     assert not wrong, wrong[0]
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(count)]
 
 
 def _forked(rank: int, count: int, folder: Path, work: Callable[[Ranks], Any]) -> int:
-    if child := os.fork():
-        return child
-    try:
-        distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=count)
-        torch.save(work(Ranks(rank, count)), folder / f"{rank}.pt")
-        distributed.destroy_process_group()
-    except BaseException:
-        (folder / f"{rank}.txt").write_text(f"rank {rank}: {traceback.format_exc()}")
-    finally:
-        os._exit(0)
+    def child() -> None:
+        try:
+            distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=count)
+            torch.save(work(Ranks(rank, count)), folder / f"{rank}.pt")
+            distributed.destroy_process_group()
+        except BaseException:
+            (folder / f"{rank}.txt").write_text(f"rank {rank}: {traceback.format_exc()}")
+
+    return forked(child)
 
 
 def trained(
@@ -179,7 +175,7 @@ def launched(count: int, command: Sequence[str], last: Sequence[str] = ()) -> li
     ]
 
 
-def ended(ranks: list[subprocess.Popen[str]]) -> None:
+def killed(ranks: list[subprocess.Popen[str]]) -> None:
     for rank in ranks:
         rank.kill()
         rank.communicate()

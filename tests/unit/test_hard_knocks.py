@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ import torch
 
 import twoplayer as tp
 from tests.conftest import TINY, random_images
+from tests.forks import ended, forked
 from tests.unit.test_archives import encoded
 from twoplayer.cli.main import run
 from twoplayer.core.errors import UserError
@@ -30,31 +32,24 @@ pytestmark = [
 TRIALS = 50
 
 
-def forked(work: Callable[[], int | None]) -> int:
-    """A child process that does the work and exits with what it answers; its process id."""
-    child = os.fork()
-    if child:
-        return child
-    code = 1
-    try:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-        code = work() or 0
-    finally:
-        os._exit(code)
+def test_a_child_never_collects_what_its_parent_left() -> None:
+    """Such as an ONNX session in a traceback: it would wait in its child for threads that did not come along."""
+    parent = os.getpid()
 
+    class Waiting:
+        def __init__(self) -> None:
+            self.itself = self
 
-def ended(child: int, seconds: float) -> int:
-    """The child's exit code, minus the number of the signal that killed it; it is killed when it takes longer."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        found, status = os.waitpid(child, os.WNOHANG)
-        if found:
-            return os.waitstatus_to_exitcode(status)
-        time.sleep(0.01)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    raise AssertionError(f"it did not end within {seconds} s")
+        def __del__(self) -> None:
+            if os.getpid() != parent:
+                os._exit(9)
+
+    def child() -> int:
+        gc.collect()
+        return 3
+
+    Waiting()
+    assert ended(forked(child), 20.0) == 3
 
 
 @pytest.mark.slow

@@ -23,8 +23,8 @@ from torch import nn
 
 import twoplayer as tp
 from tests.conftest import TINY, random_images
+from tests.forks import ended, forked
 from tests.unit.test_archives import encoded
-from tests.unit.test_hard_knocks import ended, forked
 from tests.unit.test_prepared import own_cache  # noqa: F401  (a fixture)
 from twoplayer import session
 from twoplayer.cli.main import run

@@ -18,8 +18,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from tests.conftest import random_images
+from tests.forks import ended, forked
 from tests.unit.test_archives import encoded
-from tests.unit.test_hard_knocks import ended, forked
 from twoplayer.core.cache import cache_folder
 from twoplayer.core.errors import UserError
 from twoplayer.data import kept, prepared

@@ -19,7 +19,7 @@ from tests.ranks_together import (
     TRAIN,
     WORDS,
     digits,
-    ended,
+    killed,
     largest_difference,
     launched,
     own_pieces,
@@ -168,7 +168,7 @@ def finished(ranks: list[subprocess.Popen[str]]) -> list[tuple[str, str]]:
         assert [rank.returncode for rank in ranks] == [0] * len(ranks), said
         return said
     finally:
-        ended(ranks)
+        killed(ranks)
 
 
 def test_other_processes_go_on_where_that_is_said(

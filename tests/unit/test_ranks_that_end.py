@@ -11,7 +11,7 @@ import pytest
 
 import twoplayer as tp
 from tests.conftest import TINY
-from tests.ranks_together import SECONDS, TRAIN, WORDS, ended, launched, together
+from tests.ranks_together import SECONDS, TRAIN, WORDS, killed, launched, together
 from twoplayer.api import own_accelerator
 from twoplayer.core.errors import UserError
 from twoplayer.runs.folder import RunFolder
@@ -39,7 +39,7 @@ def test_a_process_that_dies_ends_the_others_with_its_name(victim: int, number: 
         name = f"rank 1 (process {ranks[1].pid} on" if victim == 1 else "(rank 0, or its launcher) ended or hangs"
         assert name in said
     finally:
-        ended(ranks)
+        killed(ranks)
 
 
 FAILING = """
@@ -62,7 +62,7 @@ def test_a_process_that_fails_is_named_with_its_error() -> None:
         now = time.time()
         failed, _ = ranks[1].communicate(timeout=SECONDS)
     finally:
-        ended(ranks)
+        killed(ranks)
     assert now - float(failed) < 30.0
     assert [rank.returncode for rank in ranks] == [1, 1]
     assert f"rank 1 (process {ranks[1].pid} on" in said
@@ -97,7 +97,7 @@ def test_a_signal_ends_all_when_the_first_has_saved(tmp_path: Path) -> None:
             rank.send_signal(signal.SIGTERM)
         said = [rank.communicate(timeout=SECONDS)[1] for rank in ranks]
     finally:
-        ended(ranks)
+        killed(ranks)
     assert [rank.returncode for rank in ranks] == [130, 130], said
     assert "go on with: twoplayer train --resume" in said[0]
     assert (run.path / "report.html").is_file()
@@ -113,7 +113,7 @@ def test_a_divergence_ends_all_alike(tmp_path: Path) -> None:
     try:
         said = [rank.communicate(timeout=SECONDS)[1] for rank in ranks]
     finally:
-        ended(ranks)
+        killed(ranks)
     assert [rank.returncode for rank in ranks] == [3, 3], said
     assert json.loads(run.failure.read_text())["step"] <= 100
     assert (run.path / "report.html").is_file()
@@ -126,7 +126,7 @@ def test_who_cannot_load_the_generator_ends_the_others(tiny_run: tp.Run, tmp_pat
     try:
         said = [rank.communicate(timeout=SECONDS)[1] for rank in ranks]
     finally:
-        ended(ranks)
+        killed(ranks)
     assert [rank.returncode for rank in ranks] == [1, 2]
     assert "device 'abacus' cannot be used here" in said[1]
     assert f"rank 1 (process {ranks[1].pid} on" in said[0]

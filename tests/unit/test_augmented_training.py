@@ -217,7 +217,10 @@ def test_digits_with_diffaugment(tmp_path: Path) -> None:
     assert run.sample(4).shape == (4, *SHAPE)
 
 
-@pytest.mark.parametrize("words", [(), ("data.split=train",), ("data.split=train", *ALTERNATING)])
+@pytest.mark.parametrize(
+    "words",
+    [(), pytest.param(("data.split=train",), marks=pytest.mark.slow), ("data.split=train", *ALTERNATING)],
+)
 def test_an_adaptive_run_goes_on_bit_for_bit(tmp_path: Path, words: tuple[str, ...]) -> None:
     """All digits, so that signs are followed; and one split, so that the other is held out."""
     asked: Any = {"device": "cpu", "quiet": True}

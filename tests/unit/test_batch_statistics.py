@@ -31,13 +31,15 @@ GAMES: list[tuple[str, ...]] = [
     (BATCH_NORM, "play.name=alternating", "objective.name=feature-matching", "regularizers=[]"),
     (*DCGAN, "regularizers=[]"),
     (*DCGAN, "fast=false", "play.name=alternating"),
-    (*DCGAN, SLOPES),
-    CONDITIONAL,
     (
         "generator={name: paper-dcgan, n_filters: 4, normalization: virtual}",
         "discriminator={name: dcgan, n_filters: 4, dropout: 0.0}",
     ),
     ("discriminator={name: mlp, widths: [16], minibatch: discrimination}", "regularizers=[]"),
+]
+LONGER: list[tuple[str, ...]] = [
+    (*DCGAN, SLOPES),
+    CONDITIONAL,
     ("discriminator={name: paper-dcgan, n_filters: 4, minibatch: standard-deviation}", SLOPES),
 ]
 
@@ -46,7 +48,13 @@ def game(*words: str) -> Recipe:
     return digits(BATCH_NORM, SYNCHRONIZED, *words)
 
 
-@pytest.mark.parametrize("words", GAMES, ids=[" ".join(words) for words in GAMES])
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(pytest.param(words, id=" ".join(words)) for words in GAMES),
+        *(pytest.param(words, id=" ".join(words), marks=pytest.mark.slow) for words in LONGER),
+    ],
+)
 def test_two_synchronized_ranks_are_one_process(words: tuple[str, ...], tmp_path: Path) -> None:
     recipe = game(*words)
     alone = trained(recipe, (1, 8, 8), ALONE)

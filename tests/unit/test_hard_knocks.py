@@ -103,7 +103,11 @@ SAVES_STEP = {"D's step": 1, "G's step": 1, "judging": 2}
 """Where the step in which the signal comes is saved, and no other was before."""
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)],  # both go to one handler
+    ids=lambda number: number.name,
+)
 @pytest.mark.parametrize("place", PLACES)
 def test_a_signal_anywhere_saves_and_says_130(
     place: str, number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -47,7 +47,7 @@ class Case:
 
 
 DOMINATES = "discriminator dominates"
-TOTAL, PARTIAL = "mode collapse, total", "mode collapse, partial"
+TOTAL, PARTIAL, IN_CLASSES = (f"mode collapse, {kind}" for kind in ("total", "partial", "within classes"))
 DIVERGENCE = "divergence"
 DRIFT = "drift of an unbounded discriminator"
 VANISHING, EXPLODING = "vanishing generator gradient", "exploding generator gradient"
@@ -59,6 +59,7 @@ NAMES = (
     GENERATOR_DOMINATES,
     TOTAL,
     PARTIAL,
+    IN_CLASSES,
     UNLIKE,
     DIVERGENCE,
     DRIFT,
@@ -97,6 +98,12 @@ CASES = (
         "G has a layer of one unit",
         ("digits", *QUICK, "generator.widths=[256, 1]", "generator.batch_norm=false"),
         (PARTIAL, TOTAL),
+    ),
+    Case(
+        "told-z-of-nothing",
+        "both told the class, latents that hardly differ",
+        ("digits-cgan", *QUICK, "latents={name: uniform, dim: 32, low: -0.001, high: 0.001}"),
+        (IN_CLASSES,),
     ),
     Case(
         "four-images",

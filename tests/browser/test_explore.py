@@ -139,7 +139,7 @@ def test_it_fits_and_can_be_reached_by_keyboard(open_page: Open, served: Served,
 
 def test_a_run_that_trains_is_seen_within_two_seconds(open_page: Open, served: Served) -> None:
     """Another process writes the log; the page shows a new line soon after it is there."""
-    words = ["steps=1000000", "log_every=500", "sample_every=500", "checkpoint_every=1000000", "batch_size=16"]
+    words = ["steps=1000000", "log_every=200", "sample_every=200", "checkpoint_every=1000000", "batch_size=16"]
     folder = served.runs / "live"
     command = [sys.executable, "-m", "twoplayer", "train", *words, "--quiet", "--out", str(folder)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}

@@ -59,6 +59,7 @@ FAULTS: dict[str, dict[str, Course]] = {
     "generator dominates": {"score/generator": lambda t: 0.5 if t < 0.5 else 0.97},
     "mode collapse, total": {vitals.DIVERSITY: lambda t: 0.9 if t < 0.5 else 0.01},
     "mode collapse, partial": {vitals.DIVERSITY: lambda t: 0.9 if t < 0.5 else 0.3},
+    "mode collapse, within classes": {vitals.DIVERSITY_IN_CLASSES: lambda t: 0.8 if t < 0.5 else 0.02},
     "memorization": {vitals.NEARNESS: lambda t: 1.1 if t < 0.5 else 0.1},
     "discriminator overfitting": {vitals.LOGIT_HELD_OUT: lambda t: 0.35 if t < 0.5 else -0.6},
     "vanishing generator gradient": {"gradient/generator": lambda t: 1.0 if t < 0.5 else 1e-8},
@@ -259,6 +260,44 @@ def test_vital_signs() -> None:
         _Copies(to_float(fresh)), _Tone()
     )
     assert not {vitals.NEARNESS, vitals.LOGIT_HELD_OUT} & without.keys()
+
+
+def test_fakes_of_one_class_may_be_alike_though_the_classes_differ() -> None:
+    images, labels = random_images(400), torch.arange(400) % 10
+    batches = IndexedBatches(ImageData(images, "test", labels=labels), 1, Stream(0), torch.device("cpu"))
+    told = vitals.Told(generator=("labels",))
+    probe = vitals.vitals_probe(batches, lambda: None, NormalLatents(dim=3), told, seed=0)
+
+    class OfClass(torch.nn.Module):
+        """One of the pictures for a class, always the same or one after the other."""
+
+        def __init__(self, *, varied: bool) -> None:
+            super().__init__()
+            self.varied, self.images = varied, to_float(random_images(400, seed=1))
+
+        def forward(self, latents: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+            labels = labels % 10
+            return self.images[labels + (10 * (torch.arange(len(labels)) % 40) if self.varied else 0)]
+
+    varied, alike = probe(OfClass(varied=True), _Tone()), probe(OfClass(varied=False), _Tone())
+    assert varied[vitals.DIVERSITY_IN_CLASSES] == pytest.approx(1.0, abs=0.1)
+    assert alike[vitals.DIVERSITY] > 0.7
+    assert alike[vitals.DIVERSITY_IN_CLASSES] == pytest.approx(0.0, abs=1e-12)
+    same = images[:10].repeat(40, 1, 1, 1)
+    nothing_varies = IndexedBatches(ImageData(same, "test", labels=labels), 1, Stream(0), torch.device("cpu"))
+    probe = vitals.vitals_probe(nothing_varies, lambda: None, NormalLatents(dim=3), told, seed=0)
+    assert vitals.DIVERSITY_IN_CLASSES not in probe(OfClass(varied=False), _Tone())
+    one_each = IndexedBatches(ImageData(images, "test", labels=torch.arange(400)), 1, Stream(0), torch.device("cpu"))
+    probe = vitals.vitals_probe(one_each, lambda: None, NormalLatents(dim=3), told, seed=0)
+    assert vitals.DIVERSITY_IN_CLASSES not in probe(OfClass(varied=True), _Tone())
+
+
+def test_a_collapse_within_classes_is_told_from_a_partial_one() -> None:
+    (found,) = named(log({vitals.DIVERSITY: 0.4, vitals.DIVERSITY_IN_CLASSES: 0.01}))
+    assert found.name == "mode collapse, within classes"
+    assert "told one class differ 0.01 times" in found.evidence
+    assert named(log({vitals.DIVERSITY: 0.4, vitals.DIVERSITY_IN_CLASSES: 0.4}))[0].name == "mode collapse, partial"
+    assert named(log({vitals.DIVERSITY: 0.01, vitals.DIVERSITY_IN_CLASSES: 0.0}))[0].name == "mode collapse, total"
 
 
 def test_varied_fakes_that_are_near_nothing_and_stay_so() -> None:

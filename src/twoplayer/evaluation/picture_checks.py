@@ -12,6 +12,7 @@ from twoplayer.evaluation.findings import Finding, Rows, course, last_part, rece
 
 TOTAL_COLLAPSE = 0.1
 PARTIAL_COLLAPSE = 0.5
+ALIKE_IN_CLASSES = 0.3
 MISSING = 0.1
 """Of a class's share among real images: below it the class is missing."""
 
@@ -31,7 +32,7 @@ COLLAPSE_REMEDIES = ("minibatch discrimination", "smooth discriminator", "featur
 
 
 def mode_collapse(rows: Rows) -> Finding | None:
-    """Fakes are alike (total), or only some kinds of real images are among them (partial)."""
+    """Fakes are alike (total), or like only some kinds of real images (partial), or alike within each class."""
     spread = course(rows, vitals.DIVERSITY)
     if len(spread) < 2:
         return None
@@ -42,10 +43,31 @@ def mode_collapse(rows: Rows) -> Finding | None:
     if now < TOTAL_COLLAPSE:
         since, sure = since_when(spread, lambda value: value < 2 * TOTAL_COLLAPSE), sureness(-now, -TOTAL_COLLAPSE, 0.0)
         return Finding(f"{COLLAPSE}, total", since, evidence, sure, COLLAPSE_REMEDIES, symptom=True)
+    within_classes = _collapse_in_classes(rows)
+    if within_classes is not None:
+        return within_classes
     if now < PARTIAL_COLLAPSE:
         since, sure = since_when(spread, lambda value: value < PARTIAL_COLLAPSE), sureness(-now, -PARTIAL_COLLAPSE, 0.0)
         return Finding(f"{COLLAPSE}, partial", since, evidence, sure, COLLAPSE_REMEDIES, symptom=True)
     return None
+
+
+def _collapse_in_classes(rows: Rows) -> Finding | None:
+    """G tells classes apart because it is told to, and draws one picture for each: it pays no heed to z."""
+    spread = course(rows, vitals.DIVERSITY_IN_CLASSES)
+    if len(spread) < 2:
+        return None
+    now = median(recent(rows, vitals.DIVERSITY_IN_CLASSES))
+    if now >= ALIKE_IN_CLASSES:
+        return None
+    return Finding(
+        f"{COLLAPSE}, within classes",
+        since_when(spread, lambda value: value < ALIKE_IN_CLASSES),
+        f"fakes that were told one class differ {now:.2f} times as much as real images of a class do",
+        sureness(-now, -ALIKE_IN_CLASSES, 0.0),
+        COLLAPSE_REMEDIES,
+        symptom=True,
+    )
 
 
 def unlike(rows: Rows) -> Finding | None:

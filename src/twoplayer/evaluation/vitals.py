@@ -11,6 +11,7 @@ from functools import cache
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from twoplayer.core.batch import Batch, to_float
 from twoplayer.core.conditioned import conditioned
@@ -28,8 +29,13 @@ TRAIN_IMAGES = 10_000
 
 POOL_BLOCK = 1000
 COVERAGE_NEIGHBORS = 5
+LEAST_OF_A_CLASS = 4
+"""Images of a class, on average, from which on it is said how much alike they are."""
+ALL_ALIKE = 0.001
+"""The diversity of the real images of a class, below which there is nothing to be as varied as."""
 
 DIVERSITY = "vitals/diversity"
+DIVERSITY_IN_CLASSES = "vitals/diversity_in_classes"
 COVERAGE = "vitals/coverage"
 LOGIT_TRAIN = "vitals/logit_train"
 LOGIT_HELD_OUT = "vitals/logit_held_out"
@@ -88,6 +94,8 @@ def vitals_probe(
         reals = train.images.flatten(1).cpu()[: len(batches.images)]  # a smaller set comes again and again
         if len(reals) > 1:  # of a single image there is nothing to say
             found |= {DIVERSITY: diversity(fakes, reals), COVERAGE: _coverage(fakes, reals)}
+        if train.labels is not None and "labels" in told.generator:
+            found |= _in_classes(fakes, reals, train.labels.cpu())
         if other is not None:
             found[NEARNESS] = distance_to(pool, fakes) / usual
         return found
@@ -111,6 +119,19 @@ def diversity(fakes: Tensor, reals: Tensor) -> float:
     It is the ratio of the summed variances of the pixels, because E|x - y|^2 = 2 Tr Cov.
     """
     return float(fakes.double().var(0).sum() / reals.double().var(0).sum().clamp_min(1e-12))
+
+
+def _in_classes(fakes: Tensor, reals: Tensor, labels: Tensor) -> dict[str, float]:
+    """The diversity among fakes [N, P] that were told one class, where its real images are several and varied."""
+    told = F.one_hot(labels[: len(reals)].unique(return_inverse=True)[1]).double()
+    if len(told) < LEAST_OF_A_CLASS * told.shape[1]:
+        return {}
+
+    def from_the_mean_of_its_class(images: Tensor) -> Tensor:
+        return images - told @ ((told.T @ images) / told.sum(0)[:, None])
+
+    fakes, inner = (from_the_mean_of_its_class(images.double()) for images in (fakes[: len(told)], reals))
+    return {DIVERSITY_IN_CLASSES: diversity(fakes, inner)} if diversity(inner, reals) > ALL_ALIKE else {}
 
 
 def _coverage(fakes: Tensor, reals: Tensor) -> float:

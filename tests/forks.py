@@ -25,7 +25,7 @@ def forked(work: Callable[[], int | None]) -> int:
     code = 1
     try:
         gc.freeze()
-        faulthandler.dump_traceback_later(SILENT_SECONDS, exit=False)
+        faulthandler.dump_traceback_later(SILENT_SECONDS, exit=False, file=2)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
         code = work() or 0

@@ -9,7 +9,6 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -63,11 +62,14 @@ def together(count: int, folder: Path, work: Callable[[Ranks], Any]) -> list[Any
     folder.mkdir()
     children = [_forked(rank, count, folder, work) for rank in range(count)]
     deadline = time.monotonic() + SECONDS
+    late: list[str] = []
     for child in children:
-        with suppress(AssertionError):
+        try:
             ended(child, deadline - time.monotonic())
+        except AssertionError as error:
+            late.append(str(error))
     wrong = [each.read_text() for each in sorted(folder.glob("*.txt"))]
-    assert not wrong, wrong[0]
+    assert not wrong + late, (wrong + late)[0]
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(count)]
 
 

@@ -44,6 +44,7 @@ HEALTHY: dict[str, Course] = {
     "score/discriminator": 0.55,
     "gradient/generator": lambda t: 1.0 + 0.2 * math.sin(70 * t),
     vitals.DIVERSITY: 0.9,
+    vitals.DIVERSITY_IN_CLASSES: 0.8,
     vitals.COVERAGE: 0.8,
     vitals.LOGIT_TRAIN: 0.4,
     vitals.LOGIT_HELD_OUT: 0.35,
@@ -296,6 +297,11 @@ def test_a_collapse_within_classes_is_told_from_a_partial_one() -> None:
     (found,) = named(log({vitals.DIVERSITY: 0.4, vitals.DIVERSITY_IN_CLASSES: 0.01}))
     assert found.name == "mode collapse, within classes"
     assert "told one class differ 0.01 times" in found.evidence
+    (found,) = named(log({vitals.DIVERSITY_IN_CLASSES: 0.01, vitals.COVERAGE: 0.03}))
+    assert found.name == "mode collapse, within classes", "and not that they are varied"
+    told = load_recipe("digits-cgan")
+    assert diagnose(log(), told).not_examined == ()
+    assert "within classes" in diagnose(log({vitals.DIVERSITY_IN_CLASSES: None}), told).not_examined[0]
     assert named(log({vitals.DIVERSITY: 0.4, vitals.DIVERSITY_IN_CLASSES: 0.4}))[0].name == "mode collapse, partial"
     assert named(log({vitals.DIVERSITY: 0.01, vitals.DIVERSITY_IN_CLASSES: 0.0}))[0].name == "mode collapse, total"
 

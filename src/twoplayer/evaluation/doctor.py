@@ -114,6 +114,8 @@ def _not_examined(rows: Rows, recipe: Recipe) -> list[str]:
         missing.append("pictures (no vital signs in the log)")
     elif not course(rows, vitals.NEARNESS):
         missing.append("memorization, overfitting of D (no held-out images)")
+    if "labels" in recipe.generator.takes and not course(rows, vitals.DIVERSITY_IN_CLASSES):
+        missing.append("collapse within classes (fewer than four images of a class, or all alike)")
     return missing
 
 

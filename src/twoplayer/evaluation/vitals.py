@@ -124,7 +124,7 @@ def diversity(fakes: Tensor, reals: Tensor) -> float:
 def _in_classes(fakes: Tensor, reals: Tensor, labels: Tensor) -> dict[str, float]:
     """The diversity among fakes [N, P] that were told one class, where its real images are several and varied."""
     told = F.one_hot(labels[: len(reals)].unique(return_inverse=True)[1]).double()
-    if len(told) < LEAST_OF_A_CLASS * told.shape[1]:
+    if told.shape[1] < 2 or len(told) < LEAST_OF_A_CLASS * told.shape[1]:
         return {}
 
     def from_the_mean_of_its_class(images: Tensor) -> Tensor:

@@ -45,7 +45,7 @@ NARROW = of_both("widths=[64,32,16]", "blocks=[1]")
 NARROWER = of_both("widths=[64,32,32,16]", "blocks=[1]", "group_size=8")
 """Of players made for a GPU."""
 FEW_TOLD = ("generator.embedding_dim=4",)
-"""A class vector as long as z drowns z in a narrow G, which then draws one picture for each class."""
+"""With a class vector as long as z so narrow a G drew one picture for each class."""
 
 ADAM = "{name: adam, learning_rate: 0.0002, beta1: 0.0, beta2: 0.9}"
 FIVE = ("play.discriminator_steps=5", "steps=625", f"optimizers.generator={ADAM}", f"optimizers.discriminator={ADAM}")

@@ -302,6 +302,8 @@ def test_a_collapse_within_classes_is_told_from_a_partial_one() -> None:
     told = load_recipe("digits-cgan")
     assert diagnose(log(), told).not_examined == ()
     assert "within classes" in diagnose(log({vitals.DIVERSITY_IN_CLASSES: None}), told).not_examined[0]
+    blind = diagnose(log(dict.fromkeys((each for each in HEALTHY if each.startswith("vitals/")), None)), told)
+    assert blind.not_examined == ("pictures (no vital signs in the log)",)
     assert named(log({vitals.DIVERSITY: 0.4, vitals.DIVERSITY_IN_CLASSES: 0.4}))[0].name == "mode collapse, partial"
     assert named(log({vitals.DIVERSITY: 0.01, vitals.DIVERSITY_IN_CLASSES: 0.0}))[0].name == "mode collapse, total"
 

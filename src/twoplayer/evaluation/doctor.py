@@ -106,15 +106,16 @@ def _not_examined(rows: Rows, recipe: Recipe) -> list[str]:
     if len(rows) < LEAST_ROWS:
         return [f"anything (the log has {len(rows)} lines; it takes {LEAST_ROWS})"]
     missing = []
+    seen, told = course(rows, vitals.DIVERSITY), "labels" in recipe.generator.takes
     if not _has_scores(recipe):
         missing.append("who dominates, oscillation, divergence short of NaN (this game has no scores)")
     elif not recipe.objective.generator_fools:
         missing.append("who dominates (G is not after D's verdict)")
-    if not course(rows, vitals.DIVERSITY):
+    if not seen:
         missing.append("pictures (no vital signs in the log)")
     elif not course(rows, vitals.NEARNESS):
         missing.append("memorization, overfitting of D (no held-out images)")
-    if "labels" in recipe.generator.takes and not course(rows, vitals.DIVERSITY_IN_CLASSES):
+    if seen and told and not course(rows, vitals.DIVERSITY_IN_CLASSES):
         missing.append("collapse within classes (fewer than four images of a class, or all alike)")
     return missing
 

@@ -12,7 +12,7 @@ from twoplayer.runs.log import CLASSIFIER_ERROR, Row
 PLAYERS = {"generator": "#d1495b", "discriminator": "#00798c", "real": "#66a182", "fake": "#edae49"}
 
 MARGINS = {"left": 0.125, "right": 0.97, "bottom": 0.12, "top": 0.87}
-"""Room for numbers of eight characters; a layout that measures them first takes longer than to draw them."""
+"""Room for numbers of eight characters; a layout that measures them first is slower."""
 
 
 def loss_plot(rows: Sequence[Row]) -> bytes:
